@@ -1,0 +1,81 @@
+"""Everything random in a decision goes through coins.
+
+In production coins are `SeededCoins`: a decision repeated after a fault is the same decision. In the law tests coins
+enumerate every branch with its probability, so that a rule is proved exact rather than sampled.
+Knows nothing of rules, models or streams.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cactus_core.noise import uniform
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+class Site(IntEnum):
+    """What a coin is thrown for. No two throws of one decision share (site, depth)."""
+
+    DRAFT = 0  # a drafter's next token
+    CHOOSE = 1  # which path is followed
+    ACCEPT = 2  # whether a length stands
+    CORRECT = 3  # the corrected or bonus token: on the support, or off it
+    OFF_SUPPORT = 4  # which token off the support
+
+
+class Coins(Protocol):
+    """One source of chance for each of B sessions; row b of every argument belongs to session b."""
+
+    def flip(self, probability: Floats, site: Site, depth: int) -> Bools:
+        """True with `probability` `[B, N]`, independently for each entry."""
+
+    def draw(self, weights: Floats, site: Site, depth: int) -> Ints:
+        """For each row of `weights` `[B, S]`, >= 0 with a positive sum, an index with probability in proportion. Returns `[B]`."""
+
+    def of(self, sessions: Ints) -> Self:
+        """The coins of some of the sessions, in the order of `sessions`."""
+
+
+class SeededCoins:
+    """Coins that are a function of (seed, base, row, site, depth) alone, whatever else is decided in the same batch.
+
+    `seeds` `[B]` are the requests' 64-bit seeds, `bases` `[B]` the number of committed tokens when the block was drafted.
+    A round always commits a token, so no two rounds of a request share a base, and no coin is thrown twice. A drafter
+    that draws K rows of one request tells them apart by `rows` `[B]`.
+    """
+
+    def __init__(self, seeds: ArrayLike, bases: ArrayLike, rows: ArrayLike = 0) -> None:
+        self._seeds = np.asarray(seeds, dtype=np.uint64)[:, None]
+        self._bases = np.asarray(bases, dtype=np.uint64)[:, None]
+        self._rows = np.broadcast_to(np.asarray(rows, dtype=np.uint64), self._seeds.shape[0])[:, None]
+
+    def _uniform(self, num_lanes: int, site: Site, depth: int) -> Floats:
+        lanes = np.arange(num_lanes, dtype=np.uint64)[None, :]
+        place = np.uint64(site << 16 | depth)
+        return uniform((self._bases, lanes, self._rows, place), self._seeds)
+
+    def flip(self, probability: Floats, site: Site, depth: int) -> Bools:
+        return np.asarray(self._uniform(probability.shape[1], site, depth) < probability)
+
+    def draw(self, weights: Floats, site: Site, depth: int) -> Ints:
+        return draw_at(weights, self._uniform(1, site, depth))
+
+    def of(self, sessions: Ints) -> SeededCoins:
+        return SeededCoins(self._seeds[sessions, 0], self._bases[sessions, 0], self._rows[sessions, 0])
+
+
+def draw_at(weights: Floats, at: Floats) -> Ints:
+    """Inverse of the cumulative law: the first index whose running sum exceeds `at` times the total. Never an index of weight 0."""
+    running = np.cumsum(weights, axis=-1)
+    total = running[..., -1:]
+    index = (running <= at * total).sum(axis=-1)
+    # at * total can round up to total itself: then the last index of positive weight is meant.
+    last = weights.shape[-1] - 1 - np.argmax((weights > 0)[..., ::-1], axis=-1)
+    return np.minimum(index, last).astype(np.int64)

@@ -1,0 +1,55 @@
+"""Every error that a user of Cactus can meet, in one tree.
+
+    CactusError                 something a person can act on; `code` is the gRPC status it travels as
+    ├── InvalidInput            what was sent does not hold together                     INVALID_ARGUMENT
+    ├── Mismatch                both sides are well, but do not belong together          FAILED_PRECONDITION
+    ├── StaleBase               the block starts where the text no longer ends           ABORTED
+    ├── LimitExceeded           the request, or the system, is full                      RESOURCE_EXHAUSTED
+    ├── Unavailable             the other side cannot be reached, or is not ready        UNAVAILABLE
+    └── Unsupported             a model, rule or parameter that Cactus does not handle   UNIMPLEMENTED
+
+Each message is one line that says what to do. Errors are picklable, so that they survive a trip between Ray processes.
+Knows nothing of gRPC: the edge and the cloud map `code` to a status at their border.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CactusError(Exception):
+    """The root. `str(error)` is one line for a person: what is wrong and what to do."""
+
+    code: ClassVar[str] = "INTERNAL"
+
+
+class InvalidInput(CactusError):
+    code: ClassVar[str] = "INVALID_ARGUMENT"
+
+
+class Mismatch(CactusError):
+    code: ClassVar[str] = "FAILED_PRECONDITION"
+
+
+class StaleBase(CactusError):
+    code: ClassVar[str] = "ABORTED"
+
+
+class LimitExceeded(CactusError):
+    code: ClassVar[str] = "RESOURCE_EXHAUSTED"
+
+
+class Unavailable(CactusError):
+    code: ClassVar[str] = "UNAVAILABLE"
+
+
+class Unsupported(CactusError):
+    code: ClassVar[str] = "UNIMPLEMENTED"
+
+
+def error_for(code: str, message: str) -> CactusError:
+    """The error that travelled as this gRPC status name; the root for a status that none of ours uses."""
+    for kind in CactusError.__subclasses__():
+        if kind.code == code:
+            return kind(message)
+    return CactusError(f"{code}: {message}")

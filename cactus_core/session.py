@@ -1,0 +1,89 @@
+"""What the two sides of a request tell each other, as values: checked when made, free of the wire's encoding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from cactus_core.errors import InvalidInput
+from cactus_core.rules import DEFAULT_RULE
+from cactus_core.sampling import SamplingParams
+
+PROTOCOL = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one frame may hold; whatever exceeds them is refused before it costs model time."""
+
+    max_rows: int = 16
+    max_length: int = 32
+    max_support: int = 256
+    max_frame_bytes: int = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What an endpoint serves. `rules` maps names to labels; `max_positions` is the longest text, prompt included."""
+
+    model: str
+    fingerprint: str
+    vocab_size: int
+    max_positions: int
+    limits: Limits
+    rules: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A text to be completed.
+
+    `prompt` are token ids, at least one. `seed` is any 64-bit number. `model` and `fingerprint` say what the edge expects at the
+    other end; an empty `model` takes what is served. With `decode_alone` the cloud decodes without drafts.
+    """
+
+    prompt: tuple[int, ...]
+    max_tokens: int
+    seed: int
+    fingerprint: str
+    model: str = ""
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    rule: str = DEFAULT_RULE
+    decode_alone: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.prompt:
+            raise InvalidInput("the prompt is empty; give at least one token")
+        if self.max_tokens < 1:
+            raise InvalidInput(f"max_tokens must be at least 1, not {self.max_tokens}")
+        if not 0 <= self.seed < 1 << 64:
+            raise InvalidInput(f"the seed must be between 0 and 2^64 - 1, not {self.seed}")
+
+
+class Finish(StrEnum):
+    STOP = "stop"  # an end-of-text token
+    LENGTH = "length"  # max_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What stands of a block: the first `num_accepted` tokens of path `row`, then `final`, the corrected or bonus token.
+
+    `final` is None where the text ended inside the block. `logprobs` are natural logarithms of each emitted token's
+    probability under the law that was sampled from, in order. `queue_s` and `verify_s` are the time the block waited and
+    the time its step took.
+    """
+
+    round: int
+    base: int
+    row: int
+    num_accepted: int
+    final: int | None
+    logprobs: tuple[float, ...]
+    finish: Finish | None
+    queue_s: float
+    verify_s: float
+
+    @property
+    def num_emitted(self) -> int:
+        return self.num_accepted + (self.final is not None)

@@ -1,0 +1,179 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Finish(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FINISH_NONE: _ClassVar[Finish]
+    FINISH_STOP: _ClassVar[Finish]
+    FINISH_LENGTH: _ClassVar[Finish]
+FINISH_NONE: Finish
+FINISH_STOP: Finish
+FINISH_LENGTH: Finish
+
+class DescribeRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Description(_message.Message):
+    __slots__ = ("protocol", "model", "fingerprint", "vocab_size", "max_positions", "limits", "rules")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    VOCAB_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MAX_POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    model: str
+    fingerprint: str
+    vocab_size: int
+    max_positions: int
+    limits: Limits
+    rules: _containers.RepeatedCompositeFieldContainer[Rule]
+    def __init__(self, protocol: _Optional[int] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., vocab_size: _Optional[int] = ..., max_positions: _Optional[int] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., rules: _Optional[_Iterable[_Union[Rule, _Mapping]]] = ...) -> None: ...
+
+class Limits(_message.Message):
+    __slots__ = ("max_rows", "max_length", "max_support", "max_frame_bytes")
+    MAX_ROWS_FIELD_NUMBER: _ClassVar[int]
+    MAX_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    MAX_SUPPORT_FIELD_NUMBER: _ClassVar[int]
+    MAX_FRAME_BYTES_FIELD_NUMBER: _ClassVar[int]
+    max_rows: int
+    max_length: int
+    max_support: int
+    max_frame_bytes: int
+    def __init__(self, max_rows: _Optional[int] = ..., max_length: _Optional[int] = ..., max_support: _Optional[int] = ..., max_frame_bytes: _Optional[int] = ...) -> None: ...
+
+class Rule(_message.Message):
+    __slots__ = ("name", "label")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    label: str
+    def __init__(self, name: _Optional[str] = ..., label: _Optional[str] = ...) -> None: ...
+
+class EdgeFrame(_message.Message):
+    __slots__ = ("open", "draft_block", "close")
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_BLOCK_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_FIELD_NUMBER: _ClassVar[int]
+    open: Open
+    draft_block: DraftBlock
+    close: Close
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., draft_block: _Optional[_Union[DraftBlock, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ...) -> None: ...
+
+class CloudFrame(_message.Message):
+    __slots__ = ("opened", "decision")
+    OPENED_FIELD_NUMBER: _ClassVar[int]
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    opened: Opened
+    decision: Decision
+    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ...) -> None: ...
+
+class Open(_message.Message):
+    __slots__ = ("protocol", "model", "fingerprint", "sampling", "rule", "seed", "prompt_varints", "max_tokens", "decode_alone")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_VARINTS_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    DECODE_ALONE_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    model: str
+    fingerprint: str
+    sampling: Sampling
+    rule: str
+    seed: int
+    prompt_varints: bytes
+    max_tokens: int
+    decode_alone: bool
+    def __init__(self, protocol: _Optional[int] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., rule: _Optional[str] = ..., seed: _Optional[int] = ..., prompt_varints: _Optional[bytes] = ..., max_tokens: _Optional[int] = ..., decode_alone: _Optional[bool] = ...) -> None: ...
+
+class Sampling(_message.Message):
+    __slots__ = ("temperature", "top_k", "top_p")
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    TOP_P_FIELD_NUMBER: _ClassVar[int]
+    temperature: float
+    top_k: int
+    top_p: float
+    def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ...) -> None: ...
+
+class Opened(_message.Message):
+    __slots__ = ("base", "credits")
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    CREDITS_FIELD_NUMBER: _ClassVar[int]
+    base: int
+    credits: int
+    def __init__(self, base: _Optional[int] = ..., credits: _Optional[int] = ...) -> None: ...
+
+class DraftBlock(_message.Message):
+    __slots__ = ("round", "base", "num_rows", "length", "choice_varints", "law_varints", "laws")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    NUM_ROWS_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    CHOICE_VARINTS_FIELD_NUMBER: _ClassVar[int]
+    LAW_VARINTS_FIELD_NUMBER: _ClassVar[int]
+    LAWS_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    base: int
+    num_rows: int
+    length: int
+    choice_varints: bytes
+    law_varints: bytes
+    laws: Laws
+    def __init__(self, round: _Optional[int] = ..., base: _Optional[int] = ..., num_rows: _Optional[int] = ..., length: _Optional[int] = ..., choice_varints: _Optional[bytes] = ..., law_varints: _Optional[bytes] = ..., laws: _Optional[_Union[Laws, _Mapping]] = ...) -> None: ...
+
+class Laws(_message.Message):
+    __slots__ = ("bits", "num_laws", "varints")
+    BITS_FIELD_NUMBER: _ClassVar[int]
+    NUM_LAWS_FIELD_NUMBER: _ClassVar[int]
+    VARINTS_FIELD_NUMBER: _ClassVar[int]
+    bits: int
+    num_laws: int
+    varints: bytes
+    def __init__(self, bits: _Optional[int] = ..., num_laws: _Optional[int] = ..., varints: _Optional[bytes] = ...) -> None: ...
+
+class Decision(_message.Message):
+    __slots__ = ("round", "base", "row", "num_accepted", "final_token", "logprobs", "finish", "timings", "credits")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    ROW_FIELD_NUMBER: _ClassVar[int]
+    NUM_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    FINAL_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    FINISH_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    CREDITS_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    base: int
+    row: int
+    num_accepted: int
+    final_token: int
+    logprobs: _containers.RepeatedScalarFieldContainer[float]
+    finish: Finish
+    timings: Timings
+    credits: int
+    def __init__(self, round: _Optional[int] = ..., base: _Optional[int] = ..., row: _Optional[int] = ..., num_accepted: _Optional[int] = ..., final_token: _Optional[int] = ..., logprobs: _Optional[_Iterable[float]] = ..., finish: _Optional[_Union[Finish, str]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., credits: _Optional[int] = ...) -> None: ...
+
+class Timings(_message.Message):
+    __slots__ = ("queue_s", "verify_s")
+    QUEUE_S_FIELD_NUMBER: _ClassVar[int]
+    VERIFY_S_FIELD_NUMBER: _ClassVar[int]
+    queue_s: float
+    verify_s: float
+    def __init__(self, queue_s: _Optional[float] = ..., verify_s: _Optional[float] = ...) -> None: ...
+
+class Close(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

@@ -1,0 +1,51 @@
+"""The random numbers are the published generator's, and each depends on its place alone."""
+
+import numpy as np
+
+from cactus_core.coins import SeededCoins, Site, draw_at
+from cactus_core.noise import philox, uniform
+
+
+def test_philox_gives_the_authors_known_answers():
+    ones = 0xFFFFFFFF
+    cases = [
+        ((0, 0, 0, 0), 0, (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        ((ones, ones, ones, ones), ones << 32 | ones, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+        ((0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), 0x299F31D0A4093822, (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1)),
+    ]
+    for counter, key, answer in cases:
+        assert tuple(int(word) for word in philox(counter, key)) == answer
+
+
+def test_uniform_numbers_are_below_one_and_spread_evenly():
+    numbers = uniform((np.arange(20000), 0, 0, 0), 7)
+    assert numbers.min() >= 0.0
+    assert numbers.max() < 1.0
+    assert np.abs(np.bincount((numbers * 10).astype(int)) / 2000 - 1).max() < 0.1
+
+
+def test_a_coin_does_not_depend_on_what_else_is_in_the_batch():
+    together = SeededCoins([3, 4, 5], [10, 20, 30]).draw(np.ones((3, 50)), Site.CORRECT, 0)
+    alone = [SeededCoins([seed], [base]).draw(np.ones((1, 50)), Site.CORRECT, 0)[0] for seed, base in ((3, 10), (4, 20), (5, 30))]
+    assert together.tolist() == alone
+
+
+def test_a_wider_flip_keeps_the_lanes_it_had():
+    coins = SeededCoins([9], [1])
+    narrow, wide = (coins.flip(np.full((1, n), 0.5), Site.ACCEPT, 0) for n in (4, 9))
+    assert (narrow == wide[:, :4]).all()
+
+
+def test_coins_differ_by_seed_base_row_site_and_depth():
+    def numbers(seed, base, row, site, depth):
+        return SeededCoins([seed], [base], [row]).draw(np.ones((1, 1 << 20)), site, depth)[0]
+
+    first = (1, 2, 0, Site.DRAFT, 0)
+    others = [(2, 2, 0, Site.DRAFT, 0), (1, 3, 0, Site.DRAFT, 0), (1, 2, 1, Site.DRAFT, 0), (1, 2, 0, Site.CORRECT, 0), (1, 2, 0, Site.DRAFT, 1)]
+    assert len({numbers(*case) for case in [first, *others]}) == 6
+
+
+def test_a_draw_never_returns_an_index_of_weight_zero():
+    weights = np.array([[0.0, 0.5, 0.0, 0.5, 0.0]])
+    for at in (0.0, 0.49999, 0.5, np.nextafter(1.0, 0.0), 1.0):
+        assert weights[0, draw_at(weights, np.array([[at]]))[0]] > 0
