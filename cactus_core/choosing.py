@@ -62,7 +62,9 @@ def _shares(draft_probs: Floats, usable: Floats, num_paths: Ints) -> tuple[Float
     several = np.flatnonzero(num_paths > 1)
     if several.size:
         walk = order[several]
-        walked = _walk(np.take_along_axis(draft_probs[several], walk, -1), np.take_along_axis(usable[several], walk, -1), num_paths[several])
+        walked = _walk(
+            np.take_along_axis(draft_probs[several], walk, -1), np.take_along_axis(usable[several], walk, -1), num_paths[several]
+        )
         share_several, flagged_several, left[several] = walked
         share[several] = np.take_along_axis(share_several, rank[several], -1)
         flagged[several] = np.take_along_axis(flagged_several, rank[several], -1)

@@ -78,4 +78,4 @@ def draw_at(weights: Floats, at: Floats) -> Ints:
     index = (running <= at * total).sum(axis=-1)
     # at * total can round up to total itself: then the last index of positive weight is meant.
     last = weights.shape[-1] - 1 - np.argmax((weights > 0)[..., ::-1], axis=-1)
-    return np.minimum(index, last).astype(np.int64)
+    return np.asarray(np.minimum(index, last), dtype=np.int64)

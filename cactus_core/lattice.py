@@ -50,7 +50,7 @@ class LatticeLaws:
     @property
     def sizes(self) -> Ints:
         """Support sizes `[N]`."""
-        return (self.counts > 0).sum(-1)
+        return np.asarray((self.counts > 0).sum(-1))
 
 
 def quantise(probs: NDArray[np.floating], support_size: int, bits: int) -> LatticeLaws:
@@ -61,7 +61,11 @@ def quantise(probs: NDArray[np.floating], support_size: int, bits: int) -> Latti
     """
     num_laws, vocab_size = probs.shape
     size = min(support_size, vocab_size)
-    ids = np.argpartition(probs, vocab_size - size, axis=-1)[:, vocab_size - size :] if size < vocab_size else np.tile(np.arange(vocab_size), (num_laws, 1))
+    ids = (
+        np.argpartition(probs, vocab_size - size, axis=-1)[:, vocab_size - size :]
+        if size < vocab_size
+        else np.tile(np.arange(vocab_size), (num_laws, 1))
+    )
     kept = np.take_along_axis(probs, ids, -1).astype(np.float64)
     exact = kept / kept.sum(-1, keepdims=True) * (1 << bits)
     counts = np.floor(exact).astype(np.int64)

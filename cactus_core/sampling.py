@@ -57,4 +57,4 @@ def _nucleus(probs: NDArray[np.float64], top_p: float) -> NDArray[np.float64]:
     kept = np.where(before < top_p, ordered, 0.0)
     out = np.empty_like(probs)
     np.put_along_axis(out, order, kept, -1)
-    return out / out.sum(-1, keepdims=True)
+    return np.asarray(out / out.sum(-1, keepdims=True))

@@ -41,7 +41,13 @@ def test_coins_differ_by_seed_base_row_site_and_depth():
         return SeededCoins([seed], [base], [row]).draw(np.ones((1, 1 << 20)), site, depth)[0]
 
     first = (1, 2, 0, Site.DRAFT, 0)
-    others = [(2, 2, 0, Site.DRAFT, 0), (1, 3, 0, Site.DRAFT, 0), (1, 2, 1, Site.DRAFT, 0), (1, 2, 0, Site.CORRECT, 0), (1, 2, 0, Site.DRAFT, 1)]
+    others = [
+        (2, 2, 0, Site.DRAFT, 0),
+        (1, 3, 0, Site.DRAFT, 0),
+        (1, 2, 1, Site.DRAFT, 0),
+        (1, 2, 0, Site.CORRECT, 0),
+        (1, 2, 0, Site.DRAFT, 1),
+    ]
     assert len({numbers(*case) for case in [first, *others]}) == 6
 
 

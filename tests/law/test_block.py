@@ -50,7 +50,7 @@ def test_disjoint_supports_and_point_masses_are_exact(rule: Rule) -> None:
 def test_the_proof_would_notice_a_rule_that_tells_an_untrue_law() -> None:
     honest = RULES["quota"]
 
-    def lies(draft, target, weight, proposed, active, coins, depth):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    def lies(draft, target, weight, proposed, active, coins, depth):
         taken, _ = honest.choose(draft, target, weight, proposed, active, coins, depth)
         return taken, np.where(draft > 0, np.maximum(draft, 1e-9), 0.0)
 

@@ -35,7 +35,12 @@ def test_blocks_come_back(num_rows, length, support_size, bits, seed):
     message = pb.DraftBlock.FromString(codec.pack_block(block, 5).SerializeToString())
     back = codec.unpack_block(message, LIMITS, VOCAB)
     assert (message.round, back.base, back.laws.bits) == (5, block.base, bits)
-    for ours, theirs in ((block.tokens, back.tokens), (block.law_of, back.law_of), (block.laws.ids, back.laws.ids), (block.laws.counts, back.laws.counts)):
+    for ours, theirs in (
+        (block.tokens, back.tokens),
+        (block.law_of, back.law_of),
+        (block.laws.ids, back.laws.ids),
+        (block.laws.counts, back.laws.counts),
+    ):
         assert np.array_equal(ours, theirs)
 
 
@@ -94,10 +99,22 @@ def test_blocks_that_do_not_hold_together_are_refused(message, word):
         codec.unpack_block(message, LIMITS, VOCAB)
 
 
-@given(st.binary(max_size=200), st.binary(max_size=40), st.binary(max_size=40), st.integers(0, 9), st.integers(0, 9), st.integers(0, 70), st.integers(0, 20))
+@given(
+    st.binary(max_size=200),
+    st.binary(max_size=40),
+    st.binary(max_size=40),
+    st.integers(0, 9),
+    st.integers(0, 9),
+    st.integers(0, 70),
+    st.integers(0, 20),
+)
 def test_random_bytes_are_a_block_or_an_input_error(laws, choices, law_of, num_rows, length, num_laws, bits):
     message = pb.DraftBlock(
-        num_rows=num_rows, length=length, choice_varints=choices, law_varints=law_of, laws=pb.Laws(bits=bits, num_laws=num_laws, varints=laws)
+        num_rows=num_rows,
+        length=length,
+        choice_varints=choices,
+        law_varints=law_of,
+        laws=pb.Laws(bits=bits, num_laws=num_laws, varints=laws),
     )
     try:
         codec.unpack_block(message, LIMITS, VOCAB)

@@ -1,0 +1,273 @@
+"""The step loop: takes whatever is waiting, runs one packed forward, decides for all of it at once.
+
+Runs in a thread of its own; `open`, `submit` and `close` may be called from any thread and never wait for the model. A
+session's error ends that session alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cactus_core.block import Block
+from cactus_core.errors import CactusError, InvalidInput, LimitExceeded, Mismatch, StaleBase, Unavailable
+from cactus_core.rules import RULES, Rule, rule_named
+from cactus_core.session import Decision, Finish, Limits, Request, Served
+from cloud.decide import Ballot, Outcome, decide_all
+from cloud.pages import PageTable, commit_paths
+from cloud.scheduler import Share, plan_step
+from cloud.target import Segment, TargetModel
+from cloud.tree import DraftTree
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class Session:
+    """One text in the making. `table.num_committed` of its tokens have been read by the model; at least the last has not."""
+
+    request: Request
+    rule: Rule
+    table: PageTable
+    text: list[int]
+    last: Decision | None = None
+    turn: Turn | None = None
+
+    @property
+    def num_emitted(self) -> int:
+        return len(self.text) - len(self.request.prompt)
+
+
+@dataclass(eq=False, slots=True)
+class Turn:
+    """One block that waits for its decision."""
+
+    session: Session
+    round: int
+    block: Block
+    tree: DraftTree
+    decision: Future[Decision] = field(default_factory=Future)
+    arrived: float = field(default_factory=time.monotonic)
+
+    @property
+    def num_unread(self) -> int:
+        return len(self.session.text) - self.session.table.num_committed
+
+    @property
+    def num_drafted(self) -> int:
+        return len(self.tree.tokens)
+
+
+class Engine:
+    """Serves one target. `num_pages` sizes the memory of all sessions, `token_budget` the largest step."""
+
+    def __init__(self, target: TargetModel, *, num_pages: int = 2048, token_budget: int = 512, limits: Limits | None = None) -> None:
+        self._target = target
+        self._pool = target.new_pool(num_pages)
+        self._token_budget = token_budget
+        self._limits = limits or Limits()
+        self._waiting: deque[Turn] = deque()
+        self._closing: list[Session] = []
+        self._is_running = False
+        self._work = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    @property
+    def served(self) -> Served:
+        target = self._target
+        rules = {rule.name: str(rule.label) for rule in RULES.values()}
+        return Served(target.model_id, target.fingerprint, target.vocab_size, target.max_positions, self._limits, rules)
+
+    @property
+    def num_free_pages(self) -> int:
+        return self._pool.num_free_pages
+
+    def start(self) -> None:
+        self._is_running = True
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the loop after the step in hand; what still waits fails with `Unavailable`."""
+        with self._work:
+            self._is_running = False
+            self._work.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+        while self._waiting:
+            self._waiting.popleft().decision.set_exception(Unavailable("the verifier is stopping; send the request again"))
+
+    def open(self, request: Request) -> Session:
+        """Checks a request against what is served. Raises `Mismatch`, `InvalidInput`, `LimitExceeded` or `Unsupported`."""
+        served = self.served
+        if request.model not in ("", served.model):
+            raise Mismatch(f"this endpoint serves {served.model!r}, not {request.model!r}; name that model, or none")
+        if request.fingerprint != served.fingerprint:
+            raise Mismatch(
+                f"the edge's tokenizer ({request.fingerprint}) is not that of {served.model!r} ({served.fingerprint}); "
+                "use a draft that was made for this target"
+            )
+        if max(request.prompt) >= served.vocab_size:
+            raise InvalidInput(f"the prompt names token {max(request.prompt)}, but the vocabulary has {served.vocab_size}")
+        if len(request.prompt) + request.max_tokens > served.max_positions:
+            raise LimitExceeded(
+                f"a prompt of {len(request.prompt)} tokens and max_tokens {request.max_tokens} exceed the {served.max_positions} "
+                "positions of the model; shorten one of them"
+            )
+        return Session(request, rule_named(request.rule), PageTable(self._pool), list(request.prompt))
+
+    def submit(self, session: Session, round_number: int, block: Block) -> Future[Decision]:
+        """Queues a block. A round that was decided is answered again with the same decision, whatever block comes with it.
+
+        Raises `StaleBase` when the block does not follow the text, `InvalidInput` when the session's text is complete or the
+        block reaches beyond the model's positions.
+        """
+        last = session.last
+        if last is not None and (last.round, last.base) == (round_number, block.base):
+            answered: Future[Decision] = Future()
+            answered.set_result(last)
+            return answered
+        if session.turn is not None and (session.turn.round, session.turn.block.base) == (round_number, block.base):
+            return session.turn.decision
+        if session.turn is not None:
+            raise InvalidInput(f"round {session.turn.round} is not decided yet; wait for it before sending another")
+        if last is not None and last.finish is not None:
+            raise InvalidInput("the text of this request is complete; close it and open another")
+        if block.base != len(session.text):
+            raise StaleBase(f"the block starts at position {block.base}, but the text ends at {len(session.text)}; draft from there")
+        if block.base + block.length > self._target.max_positions:
+            raise InvalidInput(f"the block ends after the model's {self._target.max_positions} positions; draft fewer tokens")
+        turn = Turn(session, round_number, block, DraftTree.of(block))
+        with self._work:
+            if not self._is_running:
+                raise Unavailable("the verifier is stopping; send the request again")
+            session.turn = turn
+            self._waiting.append(turn)
+            self._work.notify()
+        return turn.decision
+
+    def close(self, session: Session) -> None:
+        """Frees what the session holds, after the step in hand. Its waiting blocks are dropped."""
+        with self._work:
+            self._closing.append(session)
+            self._work.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._work:
+                self._work.wait_for(lambda: self._waiting or self._closing or not self._is_running)
+                self._release_closed()
+                if not self._is_running:
+                    return
+                shares = plan_step(self._waiting, self._token_budget)
+            shares = self._with_room(shares)
+            if not shares:
+                continue
+            try:
+                self._step(shares)
+            except Exception as error:  # noqa: BLE001  # the loop must outlive any one step
+                _log.exception("a step of %d sessions failed", len(shares))
+                self._fail([share.work for share in shares], CactusError(f"the verifier failed: {error!r}; send the request again"))
+
+    def _release_closed(self) -> None:
+        for session in self._closing:
+            session.table.release()
+            for turn in [turn for turn in self._waiting if turn.session is session]:
+                self._waiting.remove(turn)
+                turn.decision.cancel()
+        self._closing.clear()
+
+    def _with_room(self, shares: list[Share[Turn]]) -> list[Share[Turn]]:
+        """Those whose pages could be had; the others fail with `LimitExceeded` and hold nothing."""
+        kept = []
+        for share in shares:
+            table = share.work.session.table
+            try:
+                table.reserve(table.num_committed + share.num_text + (share.work.num_drafted if share.decides else 0))
+                kept.append(share)
+            except LimitExceeded as error:
+                self._fail([share.work], error)
+        return kept
+
+    def _fail(self, turns: list[Turn], error: CactusError) -> None:
+        with self._work:
+            for turn in turns:
+                self._waiting.remove(turn)
+                turn.session.turn = None
+                turn.session.table.release()
+        for turn in turns:
+            turn.decision.set_exception(error)
+
+    def _step(self, shares: list[Share[Turn]]) -> None:
+        started = time.monotonic()
+        logits = self._target.forward([_segment(share) for share in shares])
+        deciding = [share.work for share in shares if share.decides]
+        outcomes = decide_all(logits, [_ballot(turn) for turn in deciding]) if deciding else []
+        took = time.monotonic() - started
+
+        path_of = {id(turn): turn.tree.path(outcome.row, outcome.num_accepted) for turn, outcome in zip(deciding, outcomes, strict=True)}
+        paths = [
+            (share.work.session.table, [*range(share.num_text), *(share.num_text + node for node in path_of.get(id(share.work), []))])
+            for share in shares
+        ]
+        commit_paths(self._pool, paths)
+        decisions = [self._settle(turn, outcome, started - turn.arrived, took) for turn, outcome in zip(deciding, outcomes, strict=True)]
+        with self._work:
+            for turn in deciding:
+                self._waiting.remove(turn)
+        for turn, decision in zip(deciding, decisions, strict=True):
+            if not turn.decision.cancelled():
+                turn.decision.set_result(decision)
+
+    def _settle(self, turn: Turn, outcome: Outcome, queue_s: float, verify_s: float) -> Decision:
+        """Appends to the text what stands, up to an end-of-text token or the request's last token."""
+        session = turn.session
+        emitted = [*turn.block.tokens[outcome.row, : outcome.num_accepted].tolist()] if outcome.num_accepted else []
+        emitted.append(outcome.final)
+        finish = None
+        room = session.request.max_tokens - session.num_emitted
+        for i, token in enumerate(emitted[:room]):
+            if token in self._target.eos_token_ids:
+                emitted, finish = emitted[: i + 1], Finish.STOP
+                break
+        else:
+            if len(emitted) >= room:
+                emitted, finish = emitted[:room], Finish.LENGTH
+        num_accepted = min(outcome.num_accepted, len(emitted))
+        session.text += emitted
+        session.turn = None
+        session.last = Decision(
+            round=turn.round,
+            base=turn.block.base,
+            row=outcome.row,
+            num_accepted=num_accepted,
+            final=emitted[-1] if len(emitted) > num_accepted else None,
+            logprobs=outcome.logprobs[: len(emitted)],
+            finish=finish,
+            queue_s=queue_s,
+            verify_s=verify_s,
+        )
+        return session.last
+
+
+def _segment(share: Share[Turn]) -> Segment:
+    """A share's text as a chain after what was read before, and its block's tree after the text."""
+    turn, read = share.work, share.work.session.table.num_committed
+    tokens = np.array(turn.session.text[read : read + share.num_text])
+    parents = np.arange(-1, share.num_text - 1)
+    if not share.decides:
+        return Segment(turn.session.table, tokens, parents, num_logits=0)
+    tree = turn.tree
+    tokens = np.concatenate([tokens, tree.tokens])
+    parents = np.concatenate([parents, tree.parents + share.num_text])  # the tree's -1 becomes the text's last token
+    return Segment(turn.session.table, tokens, parents, num_logits=1 + len(tree.tokens))
+
+
+def _ballot(turn: Turn) -> Ballot:
+    request = turn.session.request
+    return Ballot(turn.block, turn.tree, request.sampling, turn.session.rule, request.seed)

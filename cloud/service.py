@@ -1,0 +1,171 @@
+"""The verifier as a gRPC service: one stream a request, in front of an engine.
+
+Knows messages and sessions; knows nothing of tensors, of Ray or of who calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Self, TypeAlias
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from cactus_core.block import Block, empty_block
+from cactus_core.errors import InvalidInput, Unavailable
+from cactus_core.session import Decision, Limits
+from cactus_core.wire import codec
+from cactus_core.wire.v1 import speculation_pb2 as pb
+from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
+from cloud.engine import Engine, Session
+from cloud.status import errors_as_status
+from cloud.target import TargetModel
+
+SERVICE = pb.DESCRIPTOR.services_by_name["Speculation"].full_name
+CREDITS = 1  # blocks of one request that may be on their way at once
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+
+class VerifierService(pb_grpc.SpeculationServicer):
+    """`Speculate` and `Describe` over one engine, once there is one: until then every call ends with `Unavailable`."""
+
+    def __init__(self) -> None:
+        self.engine: Engine | None = None
+
+    async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.Description:  # noqa: N802  # the proto's name
+        async with errors_as_status(context):
+            return codec.pack_served(self.ready().served)
+        raise AssertionError("the status ended the call")
+
+    async def Speculate(  # noqa: N802  # the proto's name
+        self, request_iterator: AsyncIterator[pb.EdgeFrame], context: Context
+    ) -> AsyncIterator[pb.CloudFrame]:
+        async with errors_as_status(context):
+            engine = self.ready()
+            session = engine.open(codec.unpack_request(await _first(request_iterator)))
+            try:
+                yield pb.CloudFrame(opened=pb.Opened(base=len(session.text), credits=CREDITS))
+                decisions = _alone(engine, session) if session.request.decode_alone else _rounds(engine, session, request_iterator)
+                async for decision in decisions:
+                    yield pb.CloudFrame(decision=codec.pack_decision(decision, CREDITS))
+            finally:
+                engine.close(session)
+
+    def ready(self) -> Engine:
+        """Raises `Unavailable` until the model is loaded."""
+        if self.engine is None:
+            raise Unavailable("the verifier is still loading its model; try again in a few seconds")
+        return self.engine
+
+
+async def _rounds(engine: Engine, session: Session, frames: AsyncIterator[pb.EdgeFrame]) -> AsyncIterator[Decision]:
+    """A decision for each block, until the edge closes."""
+    served = engine.served
+    async for frame in frames:
+        if frame.WhichOneof("kind") == "close":
+            return
+        if frame.WhichOneof("kind") != "draft_block":
+            raise InvalidInput("after Open only DraftBlock and Close may follow")
+        block = codec.unpack_block(frame.draft_block, served.limits, served.vocab_size)
+        yield await _decision(engine, session, frame.draft_block.round, block)
+
+
+async def _alone(engine: Engine, session: Session) -> AsyncIterator[Decision]:
+    """Plain decoding: empty blocks, one after the other, until the text ends."""
+    round_number = 0
+    while session.last is None or session.last.finish is None:
+        yield await _decision(engine, session, round_number, empty_block(len(session.text)))
+        round_number += 1
+
+
+async def _decision(engine: Engine, session: Session, round_number: int, block: Block) -> Decision:
+    return await asyncio.wrap_future(engine.submit(session, round_number, block))
+
+
+async def _first(frames: AsyncIterator[pb.EdgeFrame]) -> pb.Open:
+    async for frame in frames:
+        if frame.WhichOneof("kind") == "open":
+            return frame.open
+        break
+    raise InvalidInput("a stream must begin with Open")
+
+
+def server_options(limits: Limits) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", limits.max_frame_bytes),
+        ("grpc.so_reuseport", 0),  # without it a port in use would be shared in silence
+    ]
+
+
+def bind(server: grpc.aio.Server, address: str) -> int:
+    """Listens on `host:port` (port 0: any) and returns the port. Raises `Unavailable` when the address cannot be had."""
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise Unavailable(
+            f"cannot listen on {address}: it is in use or not an address of this machine; choose another with --listen"
+        ) from error
+
+
+async def add_health(server: grpc.aio.Server, *names: str) -> health.aio.HealthServicer:
+    """Adds standard health and reflection to `server`: NOT_SERVING until `set_serving`."""
+    servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    for name in ("", *names):
+        await servicer.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+    return servicer
+
+
+async def set_serving(servicer: health.aio.HealthServicer, *names: str) -> None:
+    for name in ("", *names):
+        await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+
+class VerifierServer:
+    """A target behind its service at an address: an async context that answers at once, serves once the model is loaded,
+    and leaves nothing behind.
+    """
+
+    def __init__(self, model: str, address: str, *, device: str = "cpu", num_pages: int = 2048) -> None:
+        self._model, self._device, self._num_pages = model, device, num_pages
+        self._address = address
+        self._service = VerifierService()
+        self.port = 0
+
+    @property
+    def engine(self) -> Engine:
+        """Raises `Unavailable` until the model is loaded."""
+        return self._service.ready()
+
+    async def __aenter__(self) -> Self:
+        limits = Limits()
+        self._server = grpc.aio.server(options=server_options(limits))
+        pb_grpc.add_SpeculationServicer_to_server(self._service, self._server)
+        self._health = await add_health(self._server, SERVICE)
+        self.port = bind(self._server, self._address)
+        await self._server.start()
+        self._loading = asyncio.create_task(asyncio.to_thread(self._load, limits))
+        return self
+
+    def _load(self, limits: Limits) -> Engine:
+        engine = Engine(TargetModel.load(self._model, device=self._device), num_pages=self._num_pages, limits=limits)
+        engine.start()
+        return engine
+
+    async def loaded(self) -> None:
+        """Returns once requests are served. Raises what `TargetModel.load` raises."""
+        self._service.engine = await self._loading
+        await set_serving(self._health, SERVICE)
+
+    async def wait(self) -> None:
+        await self._server.wait_for_termination()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._health.enter_graceful_shutdown()
+        if self._service.engine is not None:
+            self._service.engine.stop()
+        await self._server.stop(grace=1.0)

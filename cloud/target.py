@@ -1,0 +1,282 @@
+"""The target: a Hugging Face causal language model, unmodified, run over packed segments of many sessions.
+
+Knows models, tokens and trees of nodes; knows nothing of sampling, acceptance or the network. What cannot be rolled
+back or masked is refused at load: before a weight is read where the configuration tells, by a short trial where it does
+not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
+from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from cactus_core.errors import CactusError, InvalidInput, LimitExceeded, Unavailable, Unsupported
+from cactus_core.fingerprint import fingerprint
+from cloud.attention import IMPLEMENTATION, plan_attention
+from cloud.pages import PagePool, PageTable, reserve_all
+
+Ints = NDArray[np.int64]
+
+_WORKS = "serve a decoder with full attention in every layer, such as Llama, Qwen2, Qwen3 or Mistral 0.3"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """One session's new nodes in a step: a chunk of its prompt, a drafted path, a drafted tree.
+
+    `tokens` `[n]`, n >= 1. `parents` `[n]` names each node's parent, which comes before it; -1 for what follows the
+    table's committed text. Logits are wanted of the last `num_logits` nodes, of all n unless told. `depths` `[n]` is
+    made here: how many ancestors a node has, so that its position is `table.num_committed + depth`. Raises
+    `InvalidInput`.
+    """
+
+    table: PageTable
+    tokens: Ints
+    parents: Ints
+    num_logits: int = -1
+    depths: Ints = field(init=False)
+
+    def __post_init__(self) -> None:
+        n = len(self.tokens)
+        if n == 0 or self.tokens.shape != (n,) or self.parents.shape != (n,):
+            raise InvalidInput(f"a segment needs tokens, and a parent for each: {self.tokens.shape}, {self.parents.shape}")
+        if not -1 <= self.num_logits <= n:
+            raise InvalidInput(f"logits are wanted of {self.num_logits} of {n} nodes")
+        depths: list[int] = []
+        for node, parent in enumerate(self.parents.tolist()):
+            if not -1 <= parent < node:
+                raise InvalidInput(f"node {node} names {parent} as its parent: give an earlier node, or -1 for the text")
+            depths.append(0 if parent == -1 else depths[parent] + 1)
+        object.__setattr__(self, "depths", np.array(depths, dtype=np.int64))
+        if self.num_logits == -1:
+            object.__setattr__(self, "num_logits", n)
+
+
+def chain(table: PageTable, tokens: ArrayLike, *, num_logits: int = -1) -> Segment:
+    """Tokens `[n]` that follow one another: a chunk of a prompt, a single path, or the one token of plain decoding."""
+    row = np.asarray(tokens, dtype=np.int64)
+    return Segment(table, row, np.arange(-1, row.size - 1), num_logits)
+
+
+class TargetModel:
+    """A causal language model that reads and writes a paged pool.
+
+    `vocab_size` is the width of the logits, which may be padded beyond `vocabulary`. Not for several threads at once.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, model_id: str) -> None:
+        """Takes over a model that was made with `cactus_paged`, and tries it. Raises `Unsupported` when it strays."""
+        self._model: Any = model.eval()  # called as each model's own class would have it
+        self._text_config = model.config.get_text_config()
+        self.tokenizer = tokenizer
+        self.model_id = model_id
+        self.vocab_size: int = self._text_config.vocab_size
+        self.max_positions: int = self._text_config.max_position_embeddings
+        self.fingerprint = fingerprint(tokenizer.get_vocab())
+        self.eos_token_ids = _eos_token_ids(model, tokenizer)
+        self._try()
+
+    @classmethod
+    def load(cls, name_or_path: str, *, device: str = "cpu", dtype: torch.dtype | None = None) -> TargetModel:
+        """Loads a hub name or a local directory onto `device`; "auto" is the GPU when there is one.
+
+        `dtype` is float32 on a CPU and bfloat16 elsewhere unless told. Raises `Unsupported` for a model that cannot be
+        served, `InvalidInput` when there is none or it is not whole, `Unavailable` when the hub cannot be reached.
+        """
+        place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        dtype = dtype or (torch.float32 if place.type == "cpu" else torch.bfloat16)
+        with _quiet():
+            try:
+                config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
+                _refuse_unservable(config)
+                tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+                model, found = AutoModelForCausalLM.from_pretrained(
+                    name_or_path,
+                    config=config,
+                    dtype=dtype,
+                    attn_implementation=IMPLEMENTATION,
+                    trust_remote_code=False,
+                    output_loading_info=True,
+                )
+            except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+                raise _load_error(name_or_path, error) from error
+        if found["missing_keys"]:  # transformers would fill them with noise and serve that
+            missing = sorted(found["missing_keys"])
+            raise InvalidInput(f"{name_or_path} lacks {len(missing)} weights, such as {missing[0]}; fetch it again")
+        path = Path(name_or_path)
+        return cls(model.to(place), tokenizer, path.resolve().name if path.is_dir() else name_or_path)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self._model.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self._model.dtype
+        return dtype
+
+    @property
+    def vocabulary(self) -> Mapping[str, int]:
+        vocabulary: dict[str, int] = self.tokenizer.get_vocab()
+        return vocabulary
+
+    def new_pool(self, num_pages: int) -> PagePool:
+        config = self._text_config
+        return PagePool(
+            num_pages,
+            num_layers=config.num_hidden_layers,
+            num_kv_heads=_num_kv_heads(config),
+            head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+            dtype=self.dtype,
+            device=self.device,
+        )
+
+    @torch.inference_mode()
+    def forward(self, segments: Sequence[Segment]) -> Tensor:
+        """Logits `[M, V]` of the nodes that want them, segment after segment, in the model's dtype.
+
+        Each segment has a table of its own, all of one pool. Reserves the nodes' positions and writes their keys and
+        values there, and commits nothing: that is the caller's, by `commit`, `commit_paths` or `rollback`. Raises
+        `LimitExceeded` when the pool or the model's positions run out and `InvalidInput` for a token that is none, both
+        with nothing changed.
+        """
+        if not segments:
+            return torch.empty(0, self.vocab_size, dtype=self.dtype, device=self.device)
+        tables = [segment.table for segment in segments]
+        pool = tables[0].pool
+        if len({id(table) for table in tables}) < len(tables) or any(table.pool is not pool for table in tables):
+            raise ValueError("a step takes one segment a table, and tables of one pool")
+        tokens = np.concatenate([segment.tokens for segment in segments])
+        if tokens.min() < 0 or tokens.max() >= self.vocab_size:
+            raise InvalidInput(f"token ids must be between 0 and {self.vocab_size - 1}")
+        positions = np.concatenate([segment.depths + segment.table.num_committed for segment in segments])
+        if positions.max() >= self.max_positions:
+            raise LimitExceeded(f"the model has {self.max_positions} positions, and {positions.max() + 1} are asked for; shorten the text")
+        reserve_all([(segment.table, segment.table.num_committed + len(segment.tokens)) for segment in segments])
+        config = self._text_config
+        plan = plan_attention(
+            tables,
+            [segment.parents for segment in segments],
+            heads_per_kv_head=config.num_attention_heads // _num_kv_heads(config),
+            dtype=self.dtype,
+        )
+        output = self._model(
+            input_ids=torch.from_numpy(tokens[None]).to(self.device),
+            position_ids=torch.from_numpy(positions[None]).to(self.device),
+            use_cache=False,
+            plan=plan,
+            logits_to_keep=self._wanted(segments),
+        )
+        logits: Tensor = output.logits[0]
+        return logits
+
+    def _wanted(self, segments: Sequence[Segment]) -> Tensor | int:
+        """The nodes whose logits are wanted `[M]`, or 0, by which `transformers` means all."""
+        sizes = np.array([len(segment.tokens) for segment in segments])
+        wanted = np.array([segment.num_logits for segment in segments])
+        if (sizes == wanted).all():
+            return 0
+        ends = np.cumsum(sizes)
+        nodes = np.concatenate([np.arange(end - count, end) for end, count in zip(ends, wanted, strict=True)])
+        return torch.from_numpy(nodes).to(self.device)
+
+    def _try(self) -> None:
+        """Runs a chain and a tree, and looks whether the model kept to pages, masks, positions and the logits wanted."""
+        pool = self.new_pool(2)
+        # Not a number wherever the model has not written: it shows what was left out, and what was read that should not be.
+        pool.keys.fill_(torch.nan)
+        pool.values.fill_(torch.nan)
+        tables = PageTable(pool), PageTable(pool)
+        stem, twin, last = (self.vocab_size * share // 7 for share in (2, 4, 6))
+        tree = np.array([stem, twin, twin, last]), np.array([-1, 0, 0, 1])  # neither twin may see the other
+        logits = self.forward([chain(tables[0], [stem, twin, last], num_logits=2), Segment(tables[1], *tree, num_logits=3)])
+        if logits.shape != (5, self.vocab_size):
+            raise Unsupported(f"{self.model_id} does not give logits for chosen positions; {_WORKS}")
+        written = torch.from_numpy(tables[1].slots(0, 4)).to(self.device)
+        if not pool.keys[:, written].isfinite().all():
+            raise Unsupported(f"{self.model_id} has layers whose memory cannot be paged; {_WORKS}")
+        # The chain's two nodes have the same texts as a twin and the last.
+        alike = torch.stack([logits[[2, 3, 4]], logits[[0, 0, 1]]]).float()
+        if not (alike[0] - alike[1]).abs().max() <= 0.05 * alike.abs().max():  # room for bfloat16, none for NaN
+            raise Unsupported(f"{self.model_id} does not keep to the tree it is given; {_WORKS}")
+
+
+def _num_kv_heads(config: Any) -> int:
+    return getattr(config, "num_key_value_heads", None) or int(config.num_attention_heads)
+
+
+def _eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """What ends a text, by the first that says: the generation config (chat models name several), model, tokenizer."""
+    generation, config = model.generation_config, model.config.get_text_config()
+    for named in (getattr(generation, "eos_token_id", None), config.eos_token_id, tokenizer.eos_token_id):
+        if named is not None:
+            return frozenset([named] if isinstance(named, int) else named)
+    return frozenset()
+
+
+def _refuse_unservable(config: PreTrainedConfig) -> None:
+    """Raises `Unsupported` for what the configuration shows: memory that cannot be rolled back, or other attention."""
+    name, text = config.model_type, config.get_text_config()
+    if config.is_encoder_decoder or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise Unsupported(f"{name} is not a causal language model; {_WORKS}")
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    layer_types = getattr(text, "layer_types", None)
+    others = sorted(set(layer_types or ()) - {"full_attention"})
+    if model_class._is_stateful:  # noqa: SLF001  # what transformers has to tell it by
+        others = others or ["recurrent"]
+    elif layer_types is None and getattr(text, "sliding_window", None) and getattr(text, "use_sliding_window", True):
+        others = ["sliding_attention"]
+    if others:
+        raise Unsupported(f"this {name} has layers that cannot be rolled back: {', '.join(others)}; {_WORKS}")
+    if not model_class._supports_attention_backend:  # noqa: SLF001  # as above
+        raise Unsupported(f"{name} computes attention in a way of its own; {_WORKS}")
+
+
+def _load_error(name: str, error: Exception) -> CactusError:
+    """One line for what `transformers` says in many, by what caused it."""
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in causes:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    first_line = str(error).split("\n")[0]
+    if any(isinstance(cause, HFValidationError) for cause in causes):
+        return InvalidInput(f"no model at {name}: give a directory that holds one, or a hub name like Qwen/Qwen3-0.6B")
+    if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):  # a gated one included
+        return InvalidInput(f"the hub has no {name} that you may read: check the name, or log in with `hf auth login`")
+    if any(isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled | ConnectionError) for cause in causes):
+        return Unavailable(f"cannot reach the hub for {name}: check the network, or give a directory of the model's")
+    return InvalidInput(f"cannot load the model {name}: {first_line}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences `transformers` while it loads, all but the bars of a download, for which a person waits."""
+    verbosity = logging.get_verbosity()
+    hook = logging.set_tqdm_hook(lambda factory, args, kwargs: factory(*args, **{**kwargs, "disable": True}))
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        logging.set_tqdm_hook(hook)

@@ -1,0 +1,96 @@
+"""The command line: every verb of `cactus`. Those of the edge and the cloud are defined beside their code."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cactus_core.demo_pair import demo_model
+from cactus_core.errors import InvalidInput
+from cloud.cli import DEFAULT_PAGES, DeviceOption, ModelOption, PagesOption, verifier
+from edge.cli import (
+    DEFAULT_ENDPOINT,
+    DEFAULT_PROMPT,
+    BlockOption,
+    DraftsOption,
+    MaxTokensOption,
+    SeedOption,
+    TemperatureOption,
+    describe,
+    export,
+    generate,
+)
+
+app = typer.Typer(
+    help="Edge-cloud speculative serving of large language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+ListenOption = Annotated[str, typer.Option(help="host:port of the gateway; port 0 takes any")]
+
+
+@app.command()
+def demo(
+    prompt: Annotated[str, typer.Option(help="the text to go on from")] = DEFAULT_PROMPT,
+    temperature: TemperatureOption = 1.0,
+    seed: SeedOption = 1,
+    max_tokens: MaxTokensOption = 160,
+    drafts: DraftsOption = 4,
+    block: BlockOption = 6,
+    json_file: Annotated[Path | None, typer.Option("--json", help="also write the figures to this file")] = None,
+) -> None:
+    """The whole system on this machine: a Ray cluster, a gateway, and an edge that drafts for it."""
+    from cluster.demo import DemoOptions, run_demo
+
+    if json_file is not None and not json_file.resolve().parent.is_dir():
+        raise InvalidInput(f"there is no folder {json_file.resolve().parent} to write {json_file.name} into; make it first")
+    figures = asyncio.run(run_demo(DemoOptions(prompt, temperature, seed or 0, max_tokens, drafts, block)))
+    if json_file is not None:
+        figures.write(json_file)
+
+
+@app.command()
+def up(
+    model: ModelOption = None,
+    listen: ListenOption = DEFAULT_ENDPOINT,
+    replicas: Annotated[int, typer.Option(min=1, help="verifiers, one model each")] = 1,
+    address: Annotated[str | None, typer.Option(help="of a running Ray cluster to join (auto: the one here); default: start one")] = None,
+    device: DeviceOption = "auto",
+    pages: PagesOption = DEFAULT_PAGES,
+) -> None:
+    """Serve a target on a Ray cluster behind a gateway, until Ctrl-C."""
+    from cluster.launch import ClusterOptions, launched
+
+    async def serve() -> None:
+        options = ClusterOptions(model or demo_model("target"), listen, replicas, address, device, pages)
+        async with launched(options) as cluster:
+            print(f"serving {cluster.model_id} at {cluster.endpoint} with {replicas} replica(s); Ctrl-C ends it", flush=True)
+            print(f"try:  cactus generate --endpoint {cluster.endpoint}", flush=True)
+            await cluster.watch()
+
+    asyncio.run(serve())
+
+
+@app.command()
+def gateway(
+    replica: Annotated[list[str], typer.Option(help="host:port of a verifier; may be given more than once")],
+    listen: ListenOption = DEFAULT_ENDPOINT,
+) -> None:
+    """Stand before verifiers that run elsewhere, without Ray."""
+    from cluster.gateway import GatewayServer
+    from cluster.router import Router
+
+    async def serve() -> None:
+        async with GatewayServer(listen, Router(replica)) as server:
+            print(f"gateway on port {server.port} before {', '.join(replica)}; Ctrl-C ends it", flush=True)
+            await server.wait()
+
+    asyncio.run(serve())
+
+
+for verb in (verifier, generate, describe, export):
+    app.command()(verb)

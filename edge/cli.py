@@ -1,0 +1,109 @@
+"""The edge's verbs: generate, describe, export. Imports its libraries when a verb runs, so that `cactus --help` is quick."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cactus_core.demo_pair import demo_model
+
+if TYPE_CHECKING:
+    from cactus_core.sampling import SamplingParams
+    from edge.client import Completion
+
+PromptArgument = Annotated[str, typer.Argument(help="the text to go on from")]
+EndpointOption = Annotated[str, typer.Option(help="host:port of a gateway or a verifier")]
+TemperatureOption = Annotated[float, typer.Option(min=0.0, help="0 is greedy")]
+SeedOption = Annotated[int | None, typer.Option(min=0, help="the same seed draws the same coins; default: a new one")]
+MaxTokensOption = Annotated[int, typer.Option(min=1)]
+DraftsOption = Annotated[int, typer.Option("--drafts", min=1, help="K, paths a block")]
+BlockOption = Annotated[int, typer.Option("--block", min=1, help="L, tokens a path")]
+DEFAULT_ENDPOINT = "127.0.0.1:7800"
+DEFAULT_PROMPT = "class Queue:\n    def __init__(self"
+
+
+def generate(
+    prompt: PromptArgument = DEFAULT_PROMPT,
+    endpoint: EndpointOption = DEFAULT_ENDPOINT,
+    draft: Annotated[
+        str | None, typer.Option(help="a draft: folder of `cactus export`, checkpoint, or hub name; default: the demo's")
+    ] = None,
+    temperature: TemperatureOption = 1.0,
+    top_k: Annotated[int, typer.Option(min=0, help="0 is off")] = 0,
+    top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="1 is off")] = 1.0,
+    seed: SeedOption = None,
+    max_tokens: MaxTokensOption = 128,
+    drafts: DraftsOption = 4,
+    block: BlockOption = 6,
+    plain: Annotated[bool, typer.Option("--plain", help="let the cloud decode alone, without drafts")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="also write the text, its tokens and the sums to this file")] = None,
+) -> None:
+    """Complete a prompt at an endpoint, drafting here. Each token is coloured by where it came from."""
+    from cactus_core.sampling import SamplingParams
+
+    seed = secrets.randbits(63) if seed is None else seed
+    sampling = SamplingParams(temperature, top_k, top_p)
+    source = draft or demo_model("draft")
+    completion = asyncio.run(
+        _generate(prompt, endpoint, source, sampling, seed=seed, max_tokens=max_tokens, num_rows=drafts, length=block, plain=plain)
+    )
+    if json_file is not None:
+        json_file.write_text(json.dumps({"seed": seed, **completion.as_record()}, indent=1) + "\n", "utf8")
+
+
+async def _generate(
+    prompt: str, address: str, source: str, sampling: SamplingParams, *, seed: int, max_tokens: int, num_rows: int, length: int, plain: bool
+) -> Completion:
+    from edge.checkpoint import locate
+    from edge.client import Client, Completion
+    from edge.draft_folder import draft_folder
+    from edge.link import Endpoint
+    from edge.onnx_drafter import OnnxDrafter
+    from edge.terminal import Terminal
+    from edge.tokenizer import Tokenizer
+
+    folder = locate(source) if plain else draft_folder(source)
+    client_of = Tokenizer.load(folder), None if plain else OnnxDrafter.load(folder)
+    completion, terminal = Completion(prompt), Terminal(prompt)
+    async with Endpoint(address) as endpoint:
+        pieces = Client(endpoint, *client_of).generate(
+            completion, max_tokens=max_tokens, sampling=sampling, seed=seed, num_rows=num_rows, length=length
+        )
+        async for piece in pieces:
+            terminal.show(piece)
+    terminal.show_end(completion.summary)
+    return completion
+
+
+def describe(endpoint: EndpointOption = DEFAULT_ENDPOINT) -> None:
+    """Say what an endpoint serves. Ends with 0 when it is ready, so that it can be used as a health check."""
+    from edge.link import Endpoint
+
+    async def ask() -> None:
+        async with Endpoint(endpoint) as there:
+            served = await there.describe()
+        print(f"{endpoint} serves {served.model}")
+        print(f"vocabulary: {served.vocab_size} tokens, tokenizer {served.fingerprint}; longest text: {served.max_positions} tokens")
+        print(f"rules: {', '.join(f'{name} ({label})' for name, label in served.rules.items())}")
+        print(f"blocks: at most {served.limits.max_rows} x {served.limits.max_length} drafted tokens")
+
+    asyncio.run(ask())
+
+
+def export(
+    source: Annotated[str, typer.Argument(help="checkpoint folder or hub name of a Qwen3 or Llama model")],
+    destination: Annotated[Path, typer.Argument(help="folder to write draft.onnx and tokenizer.json into")],
+    dtype: Annotated[Literal["float16", "float32"], typer.Option(help="of the stored weights")] = "float16",
+    max_positions: Annotated[int | None, typer.Option(min=1, help="longest text; default: the model's, at most 2048")] = None,
+) -> None:
+    """Turn a checkpoint into a draft for ONNX Runtime."""
+    from edge.export import export as export_draft
+
+    folder = export_draft(source, destination, dtype=dtype, max_positions=max_positions)
+    size = sum(path.stat().st_size for path in folder.glob("draft.onnx*"))
+    print(f"wrote {folder / 'draft.onnx'} ({size / 1e6:.1f} MB); draft with it by --draft {folder}")

@@ -1,0 +1,88 @@
+"""One request from prompt to text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass, field
+
+from cactus_core.errors import Mismatch
+from cactus_core.sampling import SamplingParams
+from cactus_core.session import Request
+from edge.drafter import Drafter
+from edge.link import Endpoint
+from edge.speculate import Round, Token, decode_alone, speculate
+from edge.summary import Summary
+from edge.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A token and the text it completes, which is empty while a character is still open."""
+
+    token: Token
+    text: str
+
+
+@dataclass(slots=True)
+class Completion:
+    """A text as it grows; complete once `Client.generate` has yielded its last piece."""
+
+    prompt: str
+    text: str = ""
+    tokens: list[Token] = field(default_factory=list)
+    rounds: list[Round] = field(default_factory=list)
+    summary: Summary = field(default_factory=Summary)
+
+    def as_record(self) -> dict[str, object]:
+        """For a JSON file: the text, each token with its origin, each round's sizes and times, and the sums."""
+        rounds = [{k: v for k, v in asdict(done).items() if k != "tokens"} for done in self.rounds]
+        tokens = [asdict(token) for token in self.tokens]
+        return {"prompt": self.prompt, "text": self.text, "summary": asdict(self.summary), "tokens": tokens, "rounds": rounds}
+
+
+class Client:
+    """Completes texts at an endpoint, drafting with `drafter`; without one the cloud decodes alone."""
+
+    def __init__(self, endpoint: Endpoint, tokenizer: Tokenizer, drafter: Drafter | None) -> None:
+        self._endpoint = endpoint
+        self._tokenizer = tokenizer
+        self._drafter = drafter
+
+    async def generate(
+        self, completion: Completion, *, max_tokens: int, sampling: SamplingParams, seed: int, num_rows: int, length: int
+    ) -> AsyncIterator[Piece]:
+        """Yields each token as its round is decided, and fills `completion` (mutated).
+
+        Raises `Mismatch` for another tokenizer than the target's, `InvalidInput` or `LimitExceeded` for a request that cannot be served,
+        `Unavailable` when the endpoint cannot be reached.
+        """
+        request = Request(
+            prompt=self._tokenizer.encode(completion.prompt),
+            max_tokens=max_tokens,
+            seed=seed,
+            fingerprint=self._tokenizer.fingerprint,
+            sampling=sampling,
+            decode_alone=self._drafter is None,
+        )
+        served = await self._endpoint.describe()
+        if self._tokenizer.fingerprint != served.fingerprint:
+            raise Mismatch(
+                f"the draft's tokenizer is not that of {served.model!r} at {self._endpoint.address}; use a draft made for that target"
+            )
+        text_of = self._tokenizer.stream()
+        started = time.monotonic()
+        async with self._endpoint.open(request) as link:
+            if self._drafter is None:
+                rounds = decode_alone(link, request)
+            else:
+                num_rows, length = min(num_rows, served.limits.max_rows), min(length, served.limits.max_length)
+                rounds = speculate(link, request, self._drafter, num_rows, length)
+            async for done in rounds:
+                completion.rounds.append(done)
+                completion.summary.add(done, time.monotonic() - started)
+                for token in done.tokens:
+                    piece = Piece(token, text_of(token.id))
+                    completion.tokens.append(token)
+                    completion.text += piece.text
+                    yield piece

@@ -1,0 +1,90 @@
+"""The edge's end of the wire: an endpoint, and one stream a request.
+
+Knows frames and statuses; knows nothing of models or of what is done with a decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+import grpc
+import grpc.aio
+
+from cactus_core.block import Block
+from cactus_core.errors import CactusError, Unavailable, error_for
+from cactus_core.session import Decision, Request, Served
+from cactus_core.wire import codec
+from cactus_core.wire.v1 import speculation_pb2 as pb
+from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
+
+CONNECT_TIMEOUT_S = 10.0
+_END: object = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
+
+
+class Endpoint:
+    """A verifier's address, `host:port`; an async context that holds one channel for any number of requests."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    async def __aenter__(self) -> Self:
+        self._channel = grpc.aio.insecure_channel(self.address, options=[("grpc.enable_retries", 0)])
+        self._stub = pb_grpc.SpeculationStub(self._channel)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._channel.close(None)
+
+    async def describe(self) -> Served:
+        """What is served there. Raises `Unavailable` when nothing answers."""
+        try:
+            return codec.unpack_served(await self._stub.Describe(pb.DescribeRequest(), timeout=CONNECT_TIMEOUT_S))
+        except grpc.aio.AioRpcError as error:
+            raise self._ours(error) from None
+
+    @asynccontextmanager
+    async def open(self, request: Request) -> AsyncIterator[Link]:
+        """A stream for one request. It is ended, not cancelled, when the context is left in peace."""
+        call = self._stub.Speculate()
+        try:
+            await call.write(pb.EdgeFrame(open=codec.pack_request(request)))
+            await call.read()
+            yield Link(call)
+            await call.write(pb.EdgeFrame(close=pb.Close()))
+            await call.done_writing()
+            while await call.read() is not _END:
+                pass
+        except grpc.aio.AioRpcError as error:
+            raise self._ours(error) from None
+        except grpc.aio.UsageError:
+            # The call ended under our hands: its status says why.
+            raise error_for((await call.code()).name, await call.details()) from None
+        finally:
+            call.cancel()  # nothing to a call that has ended
+
+    def _ours(self, error: grpc.aio.AioRpcError) -> CactusError:
+        code, details = error.code().name, error.details() or ""
+        if code == "DEADLINE_EXCEEDED" or (code == "UNAVAILABLE" and "connect" in details):
+            return Unavailable(f"cannot reach {self.address}: start a cluster there with `cactus up`, or name another with --endpoint")
+        return error_for(code, details)
+
+
+class Link:
+    """One request's stream, once it is open."""
+
+    def __init__(self, call: grpc.aio.StreamStreamCall[pb.EdgeFrame, pb.CloudFrame]) -> None:
+        self._call = call
+
+    async def exchange(self, block: Block, round_number: int) -> Decision:
+        """One round: the block up, its decision down."""
+        await self._call.write(pb.EdgeFrame(draft_block=codec.pack_block(block, round_number)))
+        return await self.next_decision()
+
+    async def next_decision(self) -> Decision:
+        frame = await self._call.read()
+        if not isinstance(frame, pb.CloudFrame):
+            raise error_for((await self._call.code()).name, await self._call.details() or "the stream ended before the text did")
+        return codec.unpack_decision(frame.decision)

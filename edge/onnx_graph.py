@@ -1,0 +1,181 @@
+"""The ONNX graph of a draft: Llama's shape over a KV buffer that never moves.
+
+    ids [B, S] ─ embed ─┬─ norm ─ q, k, v ─ attend ─ o ─┬─ norm ─ gated MLP ─┬─ ... ─ norm ─ last ─ logits [B, V]
+                        └───────────────────────────────┴────────────────────┘   (layers)
+
+Attending is one GroupQueryAttention: it rotates, appends S positions to the layer's keys and values
+`[B, num_kv_heads, max_positions, head_dim]`, and attends. Bound to one buffer as past and present it writes in place,
+and to forget is to pass a smaller length. B > 1 needs S = 1. Knows nothing of how the graph is run, nor of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from cactus_core.errors import Unsupported
+from edge.checkpoint import Checkpoint
+from edge.draft_shape import DraftShape
+
+Dtype = Literal["float16", "float32"]
+
+_OPSET, _IR_VERSION = 18, 10  # old enough for every ONNX Runtime that pyproject.toml allows
+_CONTRIB = "com.microsoft"
+
+
+def build_graph(checkpoint: Checkpoint, *, dtype: Dtype, max_positions: int) -> onnx.ModelProto:
+    """The model of `checkpoint`, with matrices stored as `dtype` and all arithmetic in float32.
+
+    Inputs `input_ids` `[B, S]` int64, `last_position` `[B]` and `num_positions` scalar, both int32, and `past_key.i`,
+    `past_value.i`; outputs `logits` `[B, V]` of each row's last position and `present_key.i`, `present_value.i`. Raises
+    `InvalidInput` where a tensor is missing or misshapen, `Unsupported` where one does not fit in `dtype`.
+    """
+    return _Graph(checkpoint, dtype, max_positions).build()
+
+
+class _Graph:
+    """A graph while it is being built. A method that adds nodes returns the name of what they compute."""
+
+    def __init__(self, checkpoint: Checkpoint, dtype: Dtype, max_positions: int) -> None:
+        self._checkpoint, self._config, self._dtype = checkpoint, checkpoint.config, np.dtype(dtype)
+        config = self._config
+        self._shape = DraftShape(config.vocab_size, max_positions, config.num_layers, config.num_kv_heads, config.head_dim)
+        self._nodes: list[onnx.NodeProto] = []
+        self._initializers: list[onnx.TensorProto] = []
+        kv_shape: list[str | int | None] = ["B", config.num_kv_heads, max_positions, config.head_dim]
+        value = helper.make_tensor_value_info
+        self._inputs = [
+            value("input_ids", TensorProto.INT64, ["B", "S"]),
+            value("last_position", TensorProto.INT32, ["B"]),
+            value("num_positions", TensorProto.INT32, []),
+        ]
+        self._outputs = [value("logits", TensorProto.FLOAT, ["B", config.vocab_size])]
+        for i in range(config.num_layers):
+            for kind in ("key", "value"):
+                self._inputs.append(value(f"past_{kind}.{i}", TensorProto.FLOAT, kv_shape))
+                self._outputs.append(value(f"present_{kind}.{i}", TensorProto.FLOAT, kv_shape))
+
+    def build(self) -> onnx.ModelProto:
+        config = self._config
+        for name, table in zip(("cos", "sin"), config.rope.tables(self._shape.max_positions, config.head_dim), strict=True):
+            self._constant(name, table)
+        self._constant("each_head", np.array([0, 0, -1, config.head_dim]))
+        self._constant("all_heads", np.array([0, 0, -1]))
+        embedding = self._matrix("model.embed_tokens.weight", (config.vocab_size, config.hidden_size))
+        # Rows are gathered before they are widened: the table then stays at its stored width in memory too.
+        hidden = self._widened(self._node("Gather", [embedding, "input_ids"], "embedded"))
+        for i in range(config.num_layers):
+            prefix = f"model.layers.{i}."
+            hidden = self._node("Add", [hidden, self._attention(hidden, prefix, i)], f"{prefix}attended")
+            hidden = self._node("Add", [hidden, self._mlp(hidden, prefix)], f"{prefix}out")
+        last = self._node(
+            "Gather",
+            [self._norm(hidden, "model.norm.weight", config.hidden_size), self._constant("minus_one", np.array(-1))],
+            "last",
+            axis=1,
+        )
+        head = embedding if config.tied_embeddings else self._matrix("lm_head.weight", (config.vocab_size, config.hidden_size))
+        self._node("Gemm", [last, self._widened(head)], "logits", transB=1)
+        graph = helper.make_graph(self._nodes, "draft", self._inputs, self._outputs, self._initializers)
+        opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_CONTRIB, 1)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="cactus")
+        helper.set_model_props(model, self._shape.as_metadata())
+        return model
+
+    def _attention(self, hidden: str, prefix: str, layer: int) -> str:
+        config = self._config
+        normed = self._norm(hidden, f"{prefix}input_layernorm.weight", config.hidden_size)
+        query_size, kv_size = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+        query, key, value = (
+            self._linear(normed, f"{prefix}self_attn.{which}_proj", config.hidden_size, size, bias=config.attention_bias)
+            for which, size in (("q", query_size), ("k", kv_size), ("v", kv_size))
+        )
+        if config.normalises_heads:
+            query = self._norm_heads(query, f"{prefix}self_attn.q_norm.weight")
+            key = self._norm_heads(key, f"{prefix}self_attn.k_norm.weight")
+        outputs = [f"{prefix}attention", f"present_key.{layer}", f"present_value.{layer}"]
+        attended = self._node(
+            "GroupQueryAttention",
+            [
+                query,
+                key,
+                value,
+                f"past_key.{layer}",
+                f"past_value.{layer}",
+                "last_position",
+                "num_positions",
+                "cos",
+                "sin",
+            ],
+            outputs,
+            domain=_CONTRIB,
+            num_heads=config.num_heads,
+            kv_num_heads=config.num_kv_heads,
+            do_rotary=1,
+            scale=config.head_dim**-0.5,
+        )
+        return self._linear(attended, f"{prefix}self_attn.o_proj", query_size, config.hidden_size, bias=config.attention_bias)
+
+    def _mlp(self, hidden: str, prefix: str) -> str:
+        config = self._config
+        normed = self._norm(hidden, f"{prefix}post_attention_layernorm.weight", config.hidden_size)
+        gate, up = (
+            self._linear(normed, f"{prefix}mlp.{which}_proj", config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+            for which in ("gate", "up")
+        )
+        silu = self._node("Mul", [gate, self._node("Sigmoid", [gate], f"{gate}.sigmoid")], f"{gate}.silu")
+        gated = self._node("Mul", [silu, up], f"{prefix}mlp.gated")
+        return self._linear(gated, f"{prefix}mlp.down_proj", config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
+
+    def _linear(self, hidden: str, name: str, num_in: int, num_out: int, *, bias: bool) -> str:
+        weight = self._matrix(f"{name}.weight", (num_out, num_in), transposed=True)
+        product = self._node("MatMul", [hidden, self._widened(weight)], name)
+        if not bias:
+            return product
+        return self._node("Add", [product, self._vector(f"{name}.bias", num_out)], f"{name}.biased")
+
+    def _norm(self, hidden: str, name: str, size: int) -> str:
+        # RMSNorm, under the name that ONNX Runtime has for it in the default domain.
+        return self._node(
+            "SimplifiedLayerNormalization",
+            [hidden, self._vector(name, size)],
+            f"{name}.out",
+            axis=-1,
+            epsilon=self._config.norm_epsilon,
+        )
+
+    def _norm_heads(self, hidden: str, name: str) -> str:
+        split = self._node("Reshape", [hidden, "each_head"], f"{name}.split")
+        return self._node("Reshape", [self._norm(split, name, self._config.head_dim), "all_heads"], f"{name}.joined")
+
+    def _matrix(self, name: str, shape: tuple[int, int], *, transposed: bool = False) -> str:
+        stored = self._checkpoint.tensor(name, shape)
+        with np.errstate(over="ignore"):  # what overflows is refused by name, on the next line
+            matrix = stored.astype(self._dtype)
+        if not np.isfinite(matrix).all():
+            raise Unsupported(f"{name} has values beyond {self._dtype}, or none at all; export with float32, or mend the checkpoint")
+        return self._constant(name, matrix.T if transposed else matrix)
+
+    def _vector(self, name: str, size: int) -> str:
+        # Always float32: vectors weigh nothing, and the norms of some models leave float16's range.
+        return self._constant(name, self._checkpoint.tensor(name, (size,)).astype(np.float32))
+
+    def _constant(self, name: str, array: NDArray[Any]) -> str:
+        self._initializers.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name))
+        return name
+
+    def _widened(self, name: str) -> str:
+        """`name` in float32. ONNX Runtime folds the Cast of a constant once, when the session is made."""
+        if self._dtype == np.float32:
+            return name
+        return self._node("Cast", [name], f"{name}.widened", to=TensorProto.FLOAT)
+
+    def _node(self, kind: str, inputs: Sequence[str], outputs: str | Sequence[str], *, domain: str = "", **attributes: Any) -> str:
+        names = [outputs] if isinstance(outputs, str) else list(outputs)
+        self._nodes.append(helper.make_node(kind, inputs, names, domain=domain, **attributes))
+        return names[0]

@@ -1,0 +1,52 @@
+"""What a response cost and what drafting brought."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edge.speculate import Round
+
+
+@dataclass(slots=True)
+class Summary:
+    """Sums over a response's rounds. `wall_s` runs from the request's opening to its last token, `ttft_s` to its first."""
+
+    num_tokens: int = 0
+    num_rounds: int = 0
+    num_drafted: int = 0
+    num_draft_positions: int = 0
+    num_accepted: int = 0
+    draft_s: float = 0.0
+    wait_s: float = 0.0
+    queue_s: float = 0.0
+    verify_s: float = 0.0
+    ttft_s: float = 0.0
+    wall_s: float = 0.0
+
+    def add(self, done: Round, since_start_s: float) -> None:
+        """Counts one round that ended `since_start_s` after the request was opened."""
+        if not self.num_rounds:
+            self.ttft_s = since_start_s
+        self.num_tokens += len(done.tokens)
+        self.num_rounds += 1
+        self.num_drafted += done.num_rows * done.length
+        self.num_draft_positions += done.length
+        self.num_accepted += done.num_accepted
+        self.draft_s += done.draft_s
+        self.wait_s += done.wait_s
+        self.queue_s += done.queue_s
+        self.verify_s += done.verify_s
+        self.wall_s = since_start_s
+
+    @property
+    def tokens_per_round(self) -> float:
+        return self.num_tokens / max(self.num_rounds, 1)
+
+    @property
+    def acceptance(self) -> float:
+        """The share of a block's positions that stand, on average; 0 without drafts."""
+        return self.num_accepted / max(self.num_draft_positions, 1)
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.num_tokens / self.wall_s if self.wall_s else 0.0

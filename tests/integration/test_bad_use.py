@@ -1,0 +1,124 @@
+"""Bad input ends its own request with one clear status, and nothing else."""
+
+import grpc
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from cactus_core.errors import InvalidInput, LimitExceeded, Mismatch, StaleBase, Unavailable
+from cactus_core.sampling import SamplingParams
+from cactus_core.session import Request
+from cactus_core.wire import codec
+from cactus_core.wire.v1 import speculation_pb2 as pb
+from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
+from cloud.service import SERVICE, VerifierServer
+from edge.client import Client, Completion
+from edge.link import Endpoint
+from edge.tokenizer import Tokenizer
+from tests.core.drafts import random_block
+from tests.integration.conftest import make_model, system
+
+
+def request_for(pair, **changes):
+    return Request(**{"prompt": (5, 3), "max_tokens": 8, "seed": 1, "fingerprint": pair.tokenizer().fingerprint, **changes})
+
+
+async def complete(endpoint, pair, **changes):
+    settings = {"max_tokens": 6, "sampling": SamplingParams(), "seed": 3, "num_rows": 2, "length": 3, **changes}
+    completion = Completion("w5 w2")
+    async for _ in Client(endpoint, pair.tokenizer(), pair.drafter()).generate(completion, **settings):
+        pass
+    return completion
+
+
+async def test_another_tokenizer_is_refused_on_both_sides(small_pair, tmp_path):
+    make_model(tmp_path, 3, words="other")
+    other = Tokenizer.load(tmp_path)
+    async with system(small_pair.target) as endpoint:
+        with pytest.raises(Mismatch, match="use a draft made for that target"):
+            async for _ in Client(endpoint, other, small_pair.drafter()).generate(
+                Completion("w1"), max_tokens=3, sampling=SamplingParams(), seed=1, num_rows=1, length=1
+            ):
+                pass
+        with pytest.raises(Mismatch, match="is not that of"):
+            async with endpoint.open(request_for(small_pair, fingerprint=other.fingerprint)):
+                pass
+
+
+async def test_a_request_beyond_the_models_positions_is_refused(small_pair):
+    async with system(small_pair.target) as endpoint:
+        with pytest.raises(LimitExceeded, match="256 positions"):
+            await complete(endpoint, small_pair, max_tokens=1000)
+
+
+async def test_bad_blocks_end_their_stream_alone(small_pair):
+    async with system(small_pair.target) as endpoint:
+        for block, error in (
+            (random_block(1, num_rows=1, length=2, vocab_size=30, support_size=30, base=2), InvalidInput),
+            (random_block(1, num_rows=1, length=2, vocab_size=8, support_size=4, base=9), StaleBase),
+            (random_block(1, num_rows=20, length=2, vocab_size=8, support_size=4, base=2), InvalidInput),
+        ):
+            with pytest.raises(error):
+                async with endpoint.open(request_for(small_pair)) as link:
+                    await link.exchange(block, 0)
+        assert (await complete(endpoint, small_pair)).tokens
+
+
+async def raw_call(address, frames):
+    async with grpc.aio.insecure_channel(address) as channel:
+        call = pb_grpc.SpeculationStub(channel).Speculate(iter(frames))
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            async for _ in call:
+                pass
+        return raised.value.code(), raised.value.details()
+
+
+async def test_frames_out_of_order_and_too_large_are_refused(small_pair):
+    opening = pb.EdgeFrame(open=codec.pack_request(request_for(small_pair)))
+    async with system(small_pair.target) as endpoint:
+        status, details = await raw_call(endpoint.address, [pb.EdgeFrame(draft_block=pb.DraftBlock())])
+        assert (status, details) == (grpc.StatusCode.INVALID_ARGUMENT, "a stream must begin with Open")
+        status, _ = await raw_call(endpoint.address, [opening, opening])
+        assert status is grpc.StatusCode.INVALID_ARGUMENT
+        large = pb.EdgeFrame(draft_block=pb.DraftBlock(choice_varints=bytes(2 << 20)))
+        status, _ = await raw_call(endpoint.address, [opening, large])
+        assert status is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (await complete(endpoint, small_pair)).tokens
+
+
+async def test_an_edge_that_goes_away_leaves_nothing_behind(small_pair):
+    async with system(small_pair.target) as endpoint:  # which checks the pages at its end
+        with pytest.raises(ZeroDivisionError):  # noqa: PT012  # what is raised must be raised inside the open stream
+            async with endpoint.open(request_for(small_pair)) as link:
+                await link.exchange(random_block(1, num_rows=2, length=2, vocab_size=8, support_size=8, base=2), 0)
+                raise ZeroDivisionError
+        assert (await complete(endpoint, small_pair)).tokens
+
+
+async def test_nothing_listening_is_said_in_one_line():
+    async with Endpoint("127.0.0.1:1") as endpoint:
+        with pytest.raises(Unavailable, match="start a cluster there with"):
+            await endpoint.describe()
+
+
+async def test_health_says_not_serving_until_the_model_is_loaded(small_pair):
+    async with VerifierServer(str(small_pair.target), "127.0.0.1:0", num_pages=64) as server:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            query = health_pb2.HealthCheckRequest(service=SERVICE)
+            assert (await health.Check(query)).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        async with Endpoint(f"127.0.0.1:{server.port}") as endpoint:
+            with pytest.raises(Unavailable, match="still loading"):
+                await endpoint.describe()
+            await server.loaded()
+            assert (await endpoint.describe()).vocab_size == 8
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            assert (await health_pb2_grpc.HealthStub(channel).Check(query)).status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_a_port_in_use_is_said_in_one_line(small_pair):
+    async with VerifierServer(str(small_pair.target), "127.0.0.1:0", num_pages=64) as server:
+        await server.loaded()
+        with pytest.raises(Unavailable, match="--listen"):
+            async with VerifierServer(str(small_pair.target), f"127.0.0.1:{server.port}", num_pages=64):
+                pass
