@@ -63,6 +63,10 @@ class Turn:
     def num_drafted(self) -> int:
         return len(self.tree.tokens)
 
+    def claim(self) -> bool:
+        """Whether the decision is still wanted; once claimed, it can no longer be cancelled, and may be set."""
+        return self.decision.running() or self.decision.set_running_or_notify_cancel()
+
 
 class Engine:
     """Serves one target. `num_pages` sizes the memory of all sessions, `token_budget` the largest step."""
@@ -99,8 +103,7 @@ class Engine:
             self._work.notify()
         if self._thread.is_alive():
             self._thread.join()
-        while self._waiting:
-            self._waiting.popleft().decision.set_exception(Unavailable("the verifier is stopping; send the request again"))
+        self._fail(list(self._waiting), Unavailable("the verifier is stopping; send the request again"))
 
     def open(self, request: Request) -> Session:
         """Checks a request against what is served. Raises `Mismatch`, `InvalidInput`, `LimitExceeded` or `Unsupported`."""
@@ -127,29 +130,29 @@ class Engine:
         Raises `StaleBase` when the block does not follow the text, `InvalidInput` when the session's text is complete or the
         block reaches beyond the model's positions.
         """
-        last = session.last
-        if last is not None and (last.round, last.base) == (round_number, block.base):
-            answered: Future[Decision] = Future()
-            answered.set_result(last)
-            return answered
-        if session.turn is not None and (session.turn.round, session.turn.block.base) == (round_number, block.base):
-            return session.turn.decision
-        if session.turn is not None:
-            raise InvalidInput(f"round {session.turn.round} is not decided yet; wait for it before sending another")
-        if last is not None and last.finish is not None:
-            raise InvalidInput("the text of this request is complete; close it and open another")
-        if block.base != len(session.text):
-            raise StaleBase(f"the block starts at position {block.base}, but the text ends at {len(session.text)}; draft from there")
-        if block.base + block.length > self._target.max_positions:
-            raise InvalidInput(f"the block ends after the model's {self._target.max_positions} positions; draft fewer tokens")
-        turn = Turn(session, round_number, block, DraftTree.of(block))
+        tree = DraftTree.of(block)
         with self._work:
             if not self._is_running:
                 raise Unavailable("the verifier is stopping; send the request again")
-            session.turn = turn
-            self._waiting.append(turn)
+            last, turn = session.last, session.turn
+            if last is not None and (last.round, last.base) == (round_number, block.base):
+                answered: Future[Decision] = Future()
+                answered.set_result(last)
+                return answered
+            if turn is not None and (turn.round, turn.block.base) == (round_number, block.base):
+                return turn.decision
+            if turn is not None:
+                raise InvalidInput(f"round {turn.round} is not decided yet; wait for it before sending another")
+            if last is not None and last.finish is not None:
+                raise InvalidInput("the text of this request is complete; close it and open another")
+            if block.base != len(session.text):
+                raise StaleBase(f"the block starts at position {block.base}, but the text ends at {len(session.text)}; draft from there")
+            if block.base + block.length > self._target.max_positions:
+                raise InvalidInput(f"the block ends after the model's {self._target.max_positions} positions; draft fewer tokens")
+            session.turn = Turn(session, round_number, block, tree)
+            self._waiting.append(session.turn)
             self._work.notify()
-        return turn.decision
+            return session.turn.decision
 
     def close(self, session: Session) -> None:
         """Frees what the session holds, after the step in hand. Its waiting blocks are dropped."""
@@ -176,10 +179,10 @@ class Engine:
 
     def _release_closed(self) -> None:
         for session in self._closing:
+            if session.turn is not None:
+                session.turn.decision.cancel()
+                self._drop(session.turn)
             session.table.release()
-            for turn in [turn for turn in self._waiting if turn.session is session]:
-                self._waiting.remove(turn)
-                turn.decision.cancel()
         self._closing.clear()
 
     def _with_room(self, shares: list[Share[Turn]]) -> list[Share[Turn]]:
@@ -197,11 +200,17 @@ class Engine:
     def _fail(self, turns: list[Turn], error: CactusError) -> None:
         with self._work:
             for turn in turns:
-                self._waiting.remove(turn)
-                turn.session.turn = None
+                self._drop(turn)
                 turn.session.table.release()
         for turn in turns:
-            turn.decision.set_exception(error)
+            if turn.claim():
+                turn.decision.set_exception(error)
+
+    def _drop(self, turn: Turn) -> None:
+        """Takes a turn out of the queue; the caller holds the lock."""
+        if turn in self._waiting:
+            self._waiting.remove(turn)
+        turn.session.turn = None
 
     def _step(self, shares: list[Share[Turn]]) -> None:
         started = time.monotonic()
@@ -210,22 +219,22 @@ class Engine:
         outcomes = decide_all(logits, [_ballot(turn) for turn in deciding]) if deciding else []
         took = time.monotonic() - started
 
-        path_of = {id(turn): turn.tree.path(outcome.row, outcome.num_accepted) for turn, outcome in zip(deciding, outcomes, strict=True)}
-        paths = [
-            (share.work.session.table, [*range(share.num_text), *(share.num_text + node for node in path_of.get(id(share.work), []))])
-            for share in shares
-        ]
-        commit_paths(self._pool, paths)
-        decisions = [self._settle(turn, outcome, started - turn.arrived, took) for turn, outcome in zip(deciding, outcomes, strict=True)]
+        accepted = {id(turn): turn.tree.path(outcome.row, outcome.num_accepted) for turn, outcome in zip(deciding, outcomes, strict=True)}
+        paths = [(share, accepted.get(id(share.work), [])) for share in shares]
+        commit_paths(
+            self._pool,
+            [(s.work.session.table, [*range(s.num_text), *(s.num_text + node for node in nodes)]) for s, nodes in paths],
+        )
         with self._work:
-            for turn in deciding:
-                self._waiting.remove(turn)
-        for turn, decision in zip(deciding, decisions, strict=True):
-            if not turn.decision.cancelled():
-                turn.decision.set_result(decision)
+            for turn, outcome in zip(deciding, outcomes, strict=True):
+                self._drop(turn)
+                self._settle(turn, outcome, started - turn.arrived, took)
+        for turn in deciding:
+            if turn.session.last is not None and turn.claim():
+                turn.decision.set_result(turn.session.last)
 
-    def _settle(self, turn: Turn, outcome: Outcome, queue_s: float, verify_s: float) -> Decision:
-        """Appends to the text what stands, up to an end-of-text token or the request's last token."""
+    def _settle(self, turn: Turn, outcome: Outcome, queue_s: float, verify_s: float) -> None:
+        """Appends to the text what stands, up to an end-of-text token or the request's last token, and notes the decision."""
         session = turn.session
         emitted = [*turn.block.tokens[outcome.row, : outcome.num_accepted].tolist()] if outcome.num_accepted else []
         emitted.append(outcome.final)
@@ -240,7 +249,6 @@ class Engine:
                 emitted, finish = emitted[:room], Finish.LENGTH
         num_accepted = min(outcome.num_accepted, len(emitted))
         session.text += emitted
-        session.turn = None
         session.last = Decision(
             round=turn.round,
             base=turn.block.base,
@@ -252,7 +260,6 @@ class Engine:
             queue_s=queue_s,
             verify_s=verify_s,
         )
-        return session.last
 
 
 def _segment(share: Share[Turn]) -> Segment:

@@ -1,0 +1,72 @@
+"""The round loop over a scripted verifier."""
+
+import numpy as np
+
+from cactus_core.block import Block
+from cactus_core.lattice import LatticeLaws
+from cactus_core.session import Decision, Finish, Request
+from edge.speculate import Origin, speculate
+from edge.summary import Summary
+
+
+class Counting:
+    """Drafts the text's length, and the numbers after it; every law is certain."""
+
+    vocab_size, max_positions = 1000, 40
+
+    def draft(self, text, *, num_rows, length, params, seed):
+        tokens = np.arange(len(text), len(text) + length)[None].repeat(num_rows, 0)
+        ids = tokens[:1].T
+        return Block(len(text), tokens, np.arange(length)[None].repeat(num_rows, 0), LatticeLaws(ids, np.full_like(ids, 2), 1))
+
+
+class Scripted:
+    """Accepts as many tokens as the script says, then 7; ends the text with the script."""
+
+    def __init__(self, script):
+        self.script = list(script)
+        self.blocks = []
+
+    async def exchange(self, block, round_number):
+        self.blocks.append(block)
+        accepted = min(self.script.pop(0), block.length)
+        finish = None if self.script else Finish.LENGTH
+        return Decision(round_number, block.base, 0, accepted, 7, (-0.5,) * (accepted + 1), finish, 0.0, 0.0)
+
+
+async def rounds(script, *, max_tokens=30, length=4):
+    link = Scripted(script)
+    request = Request((1, 2), max_tokens, 0, "f")
+    return link, [done async for done in speculate(link, request, Counting(), 2, length)]
+
+
+async def test_each_block_follows_what_stands():
+    link, done = await rounds([4, 0, 2])
+    assert [block.base for block in link.blocks] == [2, 7, 8]
+    assert [[token.id for token in r.tokens] for r in done] == [[2, 3, 4, 5, 7], [7], [8, 9, 7]]
+
+
+async def test_every_token_says_where_it_came_from():
+    _, done = await rounds([4, 0, 2])
+    accepted, corrected, bonus = Origin.ACCEPTED, Origin.CORRECTED, Origin.BONUS
+    assert [[token.origin for token in r.tokens] for r in done] == [[accepted] * 4 + [bonus], [corrected], [accepted, accepted, corrected]]
+
+
+async def test_no_more_is_drafted_than_may_stand():
+    link, done = await rounds([4, 4], max_tokens=6)
+    assert [block.length for block in link.blocks] == [4, 0]
+    assert done[-1].tokens[0].origin is Origin.DECODED
+
+
+async def test_a_full_drafter_leaves_decoding_to_the_cloud():
+    link, _ = await rounds([4] * 8 + [0] * 4, max_tokens=100)
+    assert [block.length for block in link.blocks][-4:] == [0] * 4
+
+
+async def test_the_summary_adds_the_rounds_up():
+    _, done = await rounds([4, 0, 2])
+    summary = Summary()
+    for i, r in enumerate(done):
+        summary.add(r, float(i + 1))
+    assert (summary.num_tokens, summary.num_rounds, summary.num_drafted, summary.num_accepted) == (9, 3, 24, 6)
+    assert (summary.tokens_per_round, summary.acceptance, summary.tokens_per_s, summary.ttft_s) == (3.0, 0.5, 3.0, 1.0)

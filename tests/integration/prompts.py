@@ -1,0 +1,28 @@
+"""Beginnings of Python for the demo pair to go on from."""
+
+PROMPTS = [
+    "def main(",
+    "import os\nimport sys\n\n",
+    "class Queue:\n    def __init__(self",
+    'def parse(text):\n    """Return',
+    "class TestCase(unittest.TestCase):\n    def",
+    "for name in sorted(os.listdir(path)):\n",
+    "    try:\n        return self._cache[key]\n    except KeyError:\n",
+    "async def read(self, n=-1):\n",
+    "def __repr__(self):\n        return",
+    "# Copyright (C)",
+    "    if isinstance(value, str):\n        value = value.",
+    "with open(filename, 'rb') as f:\n    data =",
+    "raise ValueError(",
+    "class Error(Exception):\n    pass\n\n\nclass",
+    "@property\n    def",
+    "def _split(self, s, sep=None):\n",
+    "    while True:\n        line = self.readline()\n        if not line:\n",
+    "__all__ = [",
+    "from collections import",
+    "The with statement is used to",
+    "def add_argument(self, *args, **kwargs):\n",
+    "    for i in range(len(",
+    "if __name__ == '__main__':\n",
+    "def connect(host, port, timeout=",
+]
