@@ -11,61 +11,19 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-
-import numpy as np
 
 from cactus_core.block import Block
 from cactus_core.errors import CactusError, InvalidInput, LimitExceeded, Mismatch, StaleBase, Unavailable
-from cactus_core.rules import RULES, Rule, rule_named
+from cactus_core.rules import RULES, rule_named
 from cactus_core.session import Decision, Finish, Limits, Request, Served
-from cloud.decide import Ballot, Outcome, decide_all
+from cloud.decide import Outcome, decide_all
 from cloud.pages import PageTable, commit_paths
 from cloud.scheduler import Share, plan_step
-from cloud.target import Segment, TargetModel
+from cloud.session import Session, Turn, ballot_of, segment_of
+from cloud.target import TargetModel
 from cloud.tree import DraftTree
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(eq=False, slots=True)
-class Session:
-    """One text in the making. `table.num_committed` of its tokens have been read by the model; at least the last has not."""
-
-    request: Request
-    rule: Rule
-    table: PageTable
-    text: list[int]
-    last: Decision | None = None
-    turn: Turn | None = None
-
-    @property
-    def num_emitted(self) -> int:
-        return len(self.text) - len(self.request.prompt)
-
-
-@dataclass(eq=False, slots=True)
-class Turn:
-    """One block that waits for its decision."""
-
-    session: Session
-    round: int
-    block: Block
-    tree: DraftTree
-    decision: Future[Decision] = field(default_factory=Future)
-    arrived: float = field(default_factory=time.monotonic)
-
-    @property
-    def num_unread(self) -> int:
-        return len(self.session.text) - self.session.table.num_committed
-
-    @property
-    def num_drafted(self) -> int:
-        return len(self.tree.tokens)
-
-    def claim(self) -> bool:
-        """Whether the decision is still wanted; once claimed, it can no longer be cancelled, and may be set."""
-        return self.decision.running() or self.decision.set_running_or_notify_cancel()
 
 
 class Engine:
@@ -214,9 +172,9 @@ class Engine:
 
     def _step(self, shares: list[Share[Turn]]) -> None:
         started = time.monotonic()
-        logits = self._target.forward([_segment(share) for share in shares])
+        logits = self._target.forward([segment_of(share) for share in shares])
         deciding = [share.work for share in shares if share.decides]
-        outcomes = decide_all(logits, [_ballot(turn) for turn in deciding]) if deciding else []
+        outcomes = decide_all(logits, [ballot_of(turn) for turn in deciding]) if deciding else []
         took = time.monotonic() - started
 
         accepted = {id(turn): turn.tree.path(outcome.row, outcome.num_accepted) for turn, outcome in zip(deciding, outcomes, strict=True)}
@@ -260,21 +218,3 @@ class Engine:
             queue_s=queue_s,
             verify_s=verify_s,
         )
-
-
-def _segment(share: Share[Turn]) -> Segment:
-    """A share's text as a chain after what was read before, and its block's tree after the text."""
-    turn, read = share.work, share.work.session.table.num_committed
-    tokens = np.array(turn.session.text[read : read + share.num_text])
-    parents = np.arange(-1, share.num_text - 1)
-    if not share.decides:
-        return Segment(turn.session.table, tokens, parents, num_logits=0)
-    tree = turn.tree
-    tokens = np.concatenate([tokens, tree.tokens])
-    parents = np.concatenate([parents, tree.parents + share.num_text])  # the tree's -1 becomes the text's last token
-    return Segment(turn.session.table, tokens, parents, num_logits=1 + len(tree.tokens))
-
-
-def _ballot(turn: Turn) -> Ballot:
-    request = turn.session.request
-    return Ballot(turn.block, turn.tree, request.sampling, turn.session.rule, request.seed)

@@ -19,7 +19,8 @@ from cactus_core.session import Decision, Limits
 from cactus_core.wire import codec
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
-from cloud.engine import Engine, Session
+from cloud.engine import Engine
+from cloud.session import Session
 from cloud.status import errors_as_status
 from cloud.target import TargetModel
 

@@ -1,81 +1,26 @@
 """The target: a Hugging Face causal language model, unmodified, run over packed segments of many sessions.
 
 Knows models, tokens and trees of nodes; knows nothing of sampling, acceptance or the network. What cannot be rolled
-back or masked is refused at load: before a weight is read where the configuration tells, by a short trial where it does
-not.
+back or masked is refused: by cloud/checkpoint.py where the configuration tells, by a short trial here where it does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
-from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.utils import logging
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cactus_core.errors import CactusError, InvalidInput, LimitExceeded, Unavailable, Unsupported
+from cactus_core.errors import InvalidInput, LimitExceeded, Unsupported
 from cactus_core.fingerprint import fingerprint
-from cloud.attention import IMPLEMENTATION, plan_attention
+from cloud.attention import plan_attention
+from cloud.checkpoint import WORKS, load_checkpoint
 from cloud.pages import PagePool, PageTable, reserve_all
-
-Ints = NDArray[np.int64]
-
-_WORKS = "serve a decoder with full attention in every layer, such as Llama, Qwen2, Qwen3 or Mistral 0.3"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Segment:
-    """One session's new nodes in a step: a chunk of its prompt, a drafted path, a drafted tree.
-
-    `tokens` `[n]`, n >= 1. `parents` `[n]` names each node's parent, which comes before it; -1 for what follows the
-    table's committed text. Logits are wanted of the last `num_logits` nodes, of all n unless told. `depths` `[n]` is
-    made here: how many ancestors a node has, so that its position is `table.num_committed + depth`. Raises
-    `InvalidInput`.
-    """
-
-    table: PageTable
-    tokens: Ints
-    parents: Ints
-    num_logits: int = -1
-    depths: Ints = field(init=False)
-
-    def __post_init__(self) -> None:
-        n = len(self.tokens)
-        if n == 0 or self.tokens.shape != (n,) or self.parents.shape != (n,):
-            raise InvalidInput(f"a segment needs tokens, and a parent for each: {self.tokens.shape}, {self.parents.shape}")
-        if not -1 <= self.num_logits <= n:
-            raise InvalidInput(f"logits are wanted of {self.num_logits} of {n} nodes")
-        depths: list[int] = []
-        for node, parent in enumerate(self.parents.tolist()):
-            if not -1 <= parent < node:
-                raise InvalidInput(f"node {node} names {parent} as its parent: give an earlier node, or -1 for the text")
-            depths.append(0 if parent == -1 else depths[parent] + 1)
-        object.__setattr__(self, "depths", np.array(depths, dtype=np.int64))
-        if self.num_logits == -1:
-            object.__setattr__(self, "num_logits", n)
-
-
-def chain(table: PageTable, tokens: ArrayLike, *, num_logits: int = -1) -> Segment:
-    """Tokens `[n]` that follow one another: a chunk of a prompt, a single path, or the one token of plain decoding."""
-    row = np.asarray(tokens, dtype=np.int64)
-    return Segment(table, row, np.arange(-1, row.size - 1), num_logits)
+from cloud.segment import Segment, chain
 
 
 class TargetModel:
@@ -105,24 +50,7 @@ class TargetModel:
         """
         place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         dtype = dtype or (torch.float32 if place.type == "cpu" else torch.bfloat16)
-        with _quiet():
-            try:
-                config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
-                _refuse_unservable(config)
-                tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
-                model, found = AutoModelForCausalLM.from_pretrained(
-                    name_or_path,
-                    config=config,
-                    dtype=dtype,
-                    attn_implementation=IMPLEMENTATION,
-                    trust_remote_code=False,
-                    output_loading_info=True,
-                )
-            except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-                raise _load_error(name_or_path, error) from error
-        if found["missing_keys"]:  # transformers would fill them with noise and serve that
-            missing = sorted(found["missing_keys"])
-            raise InvalidInput(f"{name_or_path} lacks {len(missing)} weights, such as {missing[0]}; fetch it again")
+        model, tokenizer = load_checkpoint(name_or_path, dtype)
         path = Path(name_or_path)
         return cls(model.to(place), tokenizer, path.resolve().name if path.is_dir() else name_or_path)
 
@@ -211,14 +139,14 @@ class TargetModel:
         tree = np.array([stem, twin, twin, last]), np.array([-1, 0, 0, 1])  # neither twin may see the other
         logits = self.forward([chain(tables[0], [stem, twin, last], num_logits=2), Segment(tables[1], *tree, num_logits=3)])
         if logits.shape != (5, self.vocab_size):
-            raise Unsupported(f"{self.model_id} does not give logits for chosen positions; {_WORKS}")
+            raise Unsupported(f"{self.model_id} does not give logits for chosen positions; {WORKS}")
         written = torch.from_numpy(tables[1].slots(0, 4)).to(self.device)
         if not pool.keys[:, written].isfinite().all():
-            raise Unsupported(f"{self.model_id} has layers whose memory cannot be paged; {_WORKS}")
+            raise Unsupported(f"{self.model_id} has layers whose memory cannot be paged; {WORKS}")
         # The chain's two nodes have the same texts as a twin and the last.
         alike = torch.stack([logits[[2, 3, 4]], logits[[0, 0, 1]]]).float()
         if not (alike[0] - alike[1]).abs().max() <= 0.05 * alike.abs().max():  # room for bfloat16, none for NaN
-            raise Unsupported(f"{self.model_id} does not keep to the tree it is given; {_WORKS}")
+            raise Unsupported(f"{self.model_id} does not keep to the tree it is given; {WORKS}")
 
 
 def _num_kv_heads(config: Any) -> int:
@@ -232,51 +160,3 @@ def _eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
         if named is not None:
             return frozenset([named] if isinstance(named, int) else named)
     return frozenset()
-
-
-def _refuse_unservable(config: PreTrainedConfig) -> None:
-    """Raises `Unsupported` for what the configuration shows: memory that cannot be rolled back, or other attention."""
-    name, text = config.model_type, config.get_text_config()
-    if config.is_encoder_decoder or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise Unsupported(f"{name} is not a causal language model; {_WORKS}")
-    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    layer_types = getattr(text, "layer_types", None)
-    others = sorted(set(layer_types or ()) - {"full_attention"})
-    if model_class._is_stateful:  # noqa: SLF001  # what transformers has to tell it by
-        others = others or ["recurrent"]
-    elif layer_types is None and getattr(text, "sliding_window", None) and getattr(text, "use_sliding_window", True):
-        others = ["sliding_attention"]
-    if others:
-        raise Unsupported(f"this {name} has layers that cannot be rolled back: {', '.join(others)}; {_WORKS}")
-    if not model_class._supports_attention_backend:  # noqa: SLF001  # as above
-        raise Unsupported(f"{name} computes attention in a way of its own; {_WORKS}")
-
-
-def _load_error(name: str, error: Exception) -> CactusError:
-    """One line for what `transformers` says in many, by what caused it."""
-    causes: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in causes:
-        causes.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    first_line = str(error).split("\n")[0]
-    if any(isinstance(cause, HFValidationError) for cause in causes):
-        return InvalidInput(f"no model at {name}: give a directory that holds one, or a hub name like Qwen/Qwen3-0.6B")
-    if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):  # a gated one included
-        return InvalidInput(f"the hub has no {name} that you may read: check the name, or log in with `hf auth login`")
-    if any(isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled | ConnectionError) for cause in causes):
-        return Unavailable(f"cannot reach the hub for {name}: check the network, or give a directory of the model's")
-    return InvalidInput(f"cannot load the model {name}: {first_line}")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences `transformers` while it loads, all but the bars of a download, for which a person waits."""
-    verbosity = logging.get_verbosity()
-    hook = logging.set_tqdm_hook(lambda factory, args, kwargs: factory(*args, **{**kwargs, "disable": True}))
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        logging.set_tqdm_hook(hook)

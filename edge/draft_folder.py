@@ -15,10 +15,7 @@ from pathlib import Path
 
 from cactus_core.errors import InvalidInput, Unavailable
 from edge.checkpoint import locate
-from edge.draft_shape import FORMAT
-
-MODEL, WEIGHTS = "draft.onnx", "draft.onnx.data"
-TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+from edge.draft_shape import FORMAT, MODEL
 
 
 def draft_folder(source: str | Path) -> Path:

@@ -1,6 +1,7 @@
-"""What a draft's ONNX file says about itself, so that it can be run without its config.json.
+"""What an exported draft is: the names of its files, and what its ONNX file says about itself.
 
-Knows the names that the file's metadata uses; knows neither how the graph is built nor how it is run.
+With it a draft is run without its config.json. Knows the names that the file's metadata uses; knows neither how the graph
+is built nor how it is run.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from cactus_core.errors import InvalidInput
 
+MODEL, WEIGHTS = "draft.onnx", "draft.onnx.data"  # the files of an exported draft; weights apart only where they are large
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 FORMAT = "1"  # what the inputs and outputs of the graph mean; a reader refuses any other
 _FORMAT_KEY = "cactus.format"
 _PREFIX = "cactus."

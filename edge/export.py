@@ -13,7 +13,7 @@ import onnx
 
 from cactus_core.errors import InvalidInput
 from edge.checkpoint import Checkpoint, locate
-from edge.draft_folder import MODEL, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS
+from edge.draft_shape import MODEL, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS
 from edge.onnx_graph import Dtype, build_graph
 
 DEFAULT_MAX_POSITIONS = 2048

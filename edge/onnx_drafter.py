@@ -19,8 +19,8 @@ from cactus_core.coins import Ints, SeededCoins, Site
 from cactus_core.errors import InvalidInput, LimitExceeded, Unavailable
 from cactus_core.lattice import MAX_BITS, LatticeLaws, quantise
 from cactus_core.sampling import SamplingParams, probabilities
-from edge.draft_folder import MODEL, draft_folder
-from edge.draft_shape import DraftShape
+from edge.draft_folder import draft_folder
+from edge.draft_shape import MODEL, DraftShape
 from edge.kv_rows import KvRows
 
 Logits = NDArray[np.float32]

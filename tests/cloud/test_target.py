@@ -17,7 +17,8 @@ from transformers.utils import logging
 import cloud.attention
 from cactus_core.errors import CactusError, InvalidInput, LimitExceeded, Unavailable, Unsupported
 from cloud.pages import PageTable, commit_paths
-from cloud.target import Segment, TargetModel, chain
+from cloud.segment import Segment, chain
+from cloud.target import TargetModel
 from tests.cloud.conftest import MAX_POSITIONS, VOCAB_SIZE, Pair, save_tokenizer
 
 TOLERANCE = 1e-4
