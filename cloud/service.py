@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, Self, TypeAlias
+from typing import Self
 
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from cactus_core.block import Block, empty_block
 from cactus_core.errors import InvalidInput, Unavailable
@@ -20,14 +18,12 @@ from cactus_core.wire import codec
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
 from cloud.engine import Engine
+from cloud.serving import Context, add_health, bind, server_options, set_serving
 from cloud.session import Session
 from cloud.status import errors_as_status
 from cloud.target import TargetModel
 
-SERVICE = pb.DESCRIPTOR.services_by_name["Speculation"].full_name
 CREDITS = 1  # blocks of one request that may be on their way at once
-
-Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
 class VerifierService(pb_grpc.SpeculationServicer):
@@ -94,38 +90,6 @@ async def _first(frames: AsyncIterator[pb.EdgeFrame]) -> pb.Open:
     raise InvalidInput("a stream must begin with Open")
 
 
-def server_options(limits: Limits) -> list[tuple[str, int]]:
-    return [
-        ("grpc.max_receive_message_length", limits.max_frame_bytes),
-        ("grpc.so_reuseport", 0),  # without it a port in use would be shared in silence
-    ]
-
-
-def bind(server: grpc.aio.Server, address: str) -> int:
-    """Listens on `host:port` (port 0: any) and returns the port. Raises `Unavailable` when the address cannot be had."""
-    try:
-        return server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise Unavailable(
-            f"cannot listen on {address}: it is in use or not an address of this machine; choose another with --listen"
-        ) from error
-
-
-async def add_health(server: grpc.aio.Server, *names: str) -> health.aio.HealthServicer:
-    """Adds standard health and reflection to `server`: NOT_SERVING until `set_serving`."""
-    servicer = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    for name in ("", *names):
-        await servicer.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
-    return servicer
-
-
-async def set_serving(servicer: health.aio.HealthServicer, *names: str) -> None:
-    for name in ("", *names):
-        await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-
-
 class VerifierServer:
     """A target behind its service at an address: an async context that answers at once, serves once the model is loaded,
     and leaves nothing behind.
@@ -146,7 +110,7 @@ class VerifierServer:
         limits = Limits()
         self._server = grpc.aio.server(options=server_options(limits))
         pb_grpc.add_SpeculationServicer_to_server(self._service, self._server)
-        self._health = await add_health(self._server, SERVICE)
+        self._health = await add_health(self._server)
         self.port = bind(self._server, self._address)
         await self._server.start()
         self._loading = asyncio.create_task(asyncio.to_thread(self._load, limits))
@@ -160,7 +124,7 @@ class VerifierServer:
     async def loaded(self) -> None:
         """Returns once requests are served. Raises what `TargetModel.load` raises."""
         self._service.engine = await self._loading
-        await set_serving(self._health, SERVICE)
+        await set_serving(self._health)
 
     async def wait(self) -> None:
         await self._server.wait_for_termination()

@@ -1,8 +1,8 @@
 """The two kinds of Ray actor: a replica that verifies, and a gateway.
 
 Both serve gRPC from inside their process, so that a token costs no Ray call. Each starts when it is first asked where it
-is, so that an actor that Ray has started again serves again. Knows how to start and stop them; what they do is
-cloud/service.py and cluster/gateway.py.
+is, so that an actor that Ray has started again serves again. What each serves is imported in its own process, so that
+whoever launches them loads no model code. What they do is cloud/service.py and cluster/gateway.py.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ import asyncio
 
 import ray.util
 
-from cloud.service import VerifierServer
-from cluster.gateway import GatewayServer
-from cluster.router import Router
-
 
 class VerifierReplica:
     """One target, served at an address of its own; on loopback alone where the whole cluster is this machine (`is_local`)."""
 
     def __init__(self, model: str, device: str, num_pages: int, is_local: bool) -> None:  # noqa: FBT001  # Ray passes it on
+        from cloud.service import VerifierServer
+
         self._host = "127.0.0.1" if is_local else ray.util.get_node_ip_address()
         self._server = VerifierServer(model, f"{self._host}:0", device=device, num_pages=num_pages)
         self._starting = asyncio.Lock()
@@ -46,6 +44,9 @@ class Gateway:
     """The address that edges know. Holds no state that another gateway could not hold."""
 
     def __init__(self, listen: str) -> None:
+        from cluster.gateway import GatewayServer
+        from cluster.router import Router
+
         self._router = Router()
         self._server = GatewayServer(listen, self._router)
         self._starting = asyncio.Lock()

@@ -18,7 +18,7 @@ from cactus_core.errors import CactusError, Unavailable, error_for
 from cactus_core.session import Limits
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
-from cloud.service import SERVICE, Context, add_health, bind, server_options, set_serving
+from cloud.serving import Context, add_health, bind, server_options, set_serving
 from cloud.status import errors_as_status
 from cluster.router import Router
 
@@ -119,7 +119,7 @@ class GatewayServer:
     async def __aenter__(self) -> Self:
         self._server = grpc.aio.server(options=server_options(Limits()))
         pb_grpc.add_SpeculationServicer_to_server(self._service, self._server)
-        self._health = await add_health(self._server, SERVICE)
+        self._health = await add_health(self._server)
         self.port = bind(self._server, self._address)
         await self._server.start()
         self._probing = asyncio.create_task(self._probe())
@@ -129,7 +129,7 @@ class GatewayServer:
         while True:
             with contextlib.suppress(CactusError):
                 await self._service.describe()
-                await set_serving(self._health, SERVICE)
+                await set_serving(self._health)
                 return
             await asyncio.sleep(_PROBE_S)
 

@@ -11,7 +11,8 @@ from cactus_core.session import Request
 from cactus_core.wire import codec
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
-from cloud.service import SERVICE, VerifierServer
+from cloud.service import VerifierServer
+from cloud.serving import SERVICE
 from edge.client import Client, Completion
 from edge.link import Endpoint
 from edge.tokenizer import Tokenizer

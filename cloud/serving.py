@@ -1,0 +1,53 @@
+"""What every gRPC server of Cactus has: an address that is its own, a cap on messages, health and reflection.
+
+Knows nothing of what is served; imports no model, so that a gateway is light.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from cactus_core.errors import Unavailable
+from cactus_core.session import Limits
+from cactus_core.wire.v1 import speculation_pb2 as pb
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+SERVICE = pb.DESCRIPTOR.services_by_name["Speculation"].full_name
+_NAMES = ("", SERVICE)  # health is asked of a server as a whole, or of its service
+
+
+def server_options(limits: Limits) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", limits.max_frame_bytes),
+        ("grpc.so_reuseport", 0),  # without it a port in use would be shared in silence
+    ]
+
+
+def bind(server: grpc.aio.Server, address: str) -> int:
+    """Listens on `host:port` (port 0: any) and returns the port. Raises `Unavailable` when the address cannot be had."""
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise Unavailable(
+            f"cannot listen on {address}: it is in use or not an address of this machine; choose another with --listen"
+        ) from error
+
+
+async def add_health(server: grpc.aio.Server) -> health.aio.HealthServicer:
+    """Adds standard health and reflection to `server`: NOT_SERVING until `set_serving`."""
+    servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    for name in _NAMES:
+        await servicer.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+    return servicer
+
+
+async def set_serving(servicer: health.aio.HealthServicer) -> None:
+    for name in _NAMES:
+        await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
