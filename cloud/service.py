@@ -45,7 +45,11 @@ class VerifierService(pb_grpc.SpeculationServicer):
             session = engine.open(codec.unpack_request(await _first(request_iterator)))
             try:
                 yield pb.CloudFrame(opened=pb.Opened(base=len(session.text), credits=CREDITS))
-                decisions = _alone(engine, session) if session.request.decode_alone else _rounds(engine, session, request_iterator)
+                decisions = (
+                    _alone(engine, session, request_iterator)
+                    if session.request.decode_alone
+                    else _rounds(engine, session, request_iterator)
+                )
                 async for decision in decisions:
                     yield pb.CloudFrame(decision=codec.pack_decision(decision, CREDITS))
             finally:
@@ -70,12 +74,17 @@ async def _rounds(engine: Engine, session: Session, frames: AsyncIterator[pb.Edg
         yield await _decision(engine, session, frame.draft_block.round, block)
 
 
-async def _alone(engine: Engine, session: Session) -> AsyncIterator[Decision]:
-    """Plain decoding: empty blocks, one after the other, until the text ends."""
+async def _alone(engine: Engine, session: Session, frames: AsyncIterator[pb.EdgeFrame]) -> AsyncIterator[Decision]:
+    """Plain decoding: empty blocks, one after the other, until the text ends. Then it is the edge that closes: a stream that
+    ended under its hands would be an error there.
+    """
     round_number = 0
     while session.last is None or session.last.finish is None:
         yield await _decision(engine, session, round_number, empty_block(len(session.text)))
         round_number += 1
+    async for frame in frames:
+        if frame.WhichOneof("kind") == "close":
+            return
 
 
 async def _decision(engine: Engine, session: Session, round_number: int, block: Block) -> Decision:

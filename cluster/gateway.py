@@ -95,7 +95,7 @@ class GatewayService(pb_grpc.SpeculationServicer):
 
 async def _pass_up(frames: AsyncIterator[pb.EdgeFrame], call: Any) -> None:
     # When the replica ends the call first, its status is what the reading side reports.
-    with contextlib.suppress(grpc.aio.UsageError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
+    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
         async for frame in frames:
             await call.write(frame)
         await call.done_writing()

@@ -5,10 +5,12 @@ Knows frames and statuses; knows nothing of models or of what is done with a dec
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
 import grpc
 import grpc.aio
@@ -21,7 +23,9 @@ from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
 
 CONNECT_TIMEOUT_S = 10.0
-_END: object = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
+_CUT = "Internal error from Core"  # how grpc.aio names a write to a call that ends at that moment
+
+Call: TypeAlias = grpc.aio.StreamStreamCall[pb.EdgeFrame, pb.CloudFrame]
 
 
 class Endpoint:
@@ -53,29 +57,37 @@ class Endpoint:
             await call.write(pb.EdgeFrame(open=codec.pack_request(request)))
             await call.read()
             yield Link(call)
-            await call.write(pb.EdgeFrame(close=pb.Close()))
-            await call.done_writing()
-            while await call.read() is not _END:
-                pass
         except grpc.aio.AioRpcError as error:
             raise self._ours(error) from None
-        except grpc.aio.UsageError:
-            # The call ended under our hands: its status says why.
+        except asyncio.InvalidStateError:  # the call had ended before we wrote: its status says why
             raise error_for((await call.code()).name, await call.details()) from None
+        else:
+            await _end(call)
         finally:
             call.cancel()  # nothing to a call that has ended
 
     def _ours(self, error: grpc.aio.AioRpcError) -> CactusError:
         code, details = error.code().name, error.details() or ""
+        if details == _CUT:
+            return Unavailable(f"the connection to {self.address} was lost in the middle of the request; send it again")
         if code == "DEADLINE_EXCEEDED" or (code == "UNAVAILABLE" and "connect" in details):
             return Unavailable(f"cannot reach {self.address}: start a cluster there with `cactus up`, or name another with --endpoint")
         return error_for(code, details)
 
 
+async def _end(call: Call) -> None:
+    """Closes a stream that did its work: whatever happens to it now costs nobody anything."""
+    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        await call.write(pb.EdgeFrame(close=pb.Close()))
+        await call.done_writing()
+        while isinstance(await call.read(), pb.CloudFrame):
+            pass
+
+
 class Link:
     """One request's stream, once it is open."""
 
-    def __init__(self, call: grpc.aio.StreamStreamCall[pb.EdgeFrame, pb.CloudFrame]) -> None:
+    def __init__(self, call: Call) -> None:
         self._call = call
 
     async def exchange(self, block: Block, round_number: int) -> Decision:

@@ -123,3 +123,14 @@ async def test_a_port_in_use_is_said_in_one_line(small_pair):
         with pytest.raises(Unavailable, match="--listen"):
             async with VerifierServer(str(small_pair.target), f"127.0.0.1:{server.port}", num_pages=64):
                 pass
+
+
+async def test_many_plain_requests_end_well(small_pair):
+    """The end of a stream that the cloud fills alone raced with the edge's Close once."""
+    async with system(small_pair.target) as endpoint:
+        client = Client(endpoint, small_pair.tokenizer(), None)
+        for seed in range(40):
+            completion = Completion("w5")
+            async for _ in client.generate(completion, max_tokens=4, sampling=SamplingParams(), seed=seed, num_rows=0, length=0):
+                pass
+            assert {token.origin for token in completion.tokens} == {"decoded"}

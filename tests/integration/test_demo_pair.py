@@ -1,5 +1,6 @@
 """The demo pair through the whole system: its greedy text is the target's own, and its drafts are worth having."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +35,7 @@ def reference():
 
 
 async def completions(prompts, *, temperature, max_tokens):
-    draft = demo_model("draft")
+    draft = Path(demo_model("draft"))
     done = []
     async with system(demo_model("target")) as endpoint:
         client = Client(endpoint, Tokenizer.load(draft), OnnxDrafter.load(draft))
