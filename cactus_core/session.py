@@ -18,7 +18,7 @@ class Limits:
 
     max_rows: int = 16
     max_length: int = 32
-    max_support: int = 256
+    max_support: int = 1024
     max_frame_bytes: int = 1 << 20
 
 

@@ -40,6 +40,7 @@ def generate(
     max_tokens: MaxTokensOption = 128,
     drafts: DraftsOption = 4,
     block: BlockOption = 6,
+    support: Annotated[int | None, typer.Option(min=1, help="S, tokens a law may name: fewer cost fewer bytes and bring less")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="let the cloud decode alone, without drafts")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="also write the text, its tokens and the sums to this file")] = None,
 ) -> None:
@@ -50,25 +51,46 @@ def generate(
     sampling = SamplingParams(temperature, top_k, top_p)
     source = draft or demo_model("draft")
     completion = asyncio.run(
-        _generate(prompt, endpoint, source, sampling, seed=seed, max_tokens=max_tokens, num_rows=drafts, length=block, plain=plain)
+        _generate(
+            prompt,
+            endpoint,
+            source,
+            sampling,
+            seed=seed,
+            max_tokens=max_tokens,
+            num_rows=drafts,
+            length=block,
+            support=support,
+            plain=plain,
+        )
     )
     if json_file is not None:
         json_file.write_text(json.dumps({"seed": seed, **completion.as_record()}, indent=1) + "\n", "utf8")
 
 
 async def _generate(
-    prompt: str, address: str, source: str, sampling: SamplingParams, *, seed: int, max_tokens: int, num_rows: int, length: int, plain: bool
+    prompt: str,
+    address: str,
+    source: str,
+    sampling: SamplingParams,
+    *,
+    seed: int,
+    max_tokens: int,
+    num_rows: int,
+    length: int,
+    support: int | None,
+    plain: bool,
 ) -> Completion:
     from edge.checkpoint import locate
     from edge.client import Client, Completion
     from edge.draft_folder import draft_folder
     from edge.link import Endpoint
-    from edge.onnx_drafter import OnnxDrafter
+    from edge.onnx_drafter import DEFAULT_SUPPORT, OnnxDrafter
     from edge.terminal import Terminal
     from edge.tokenizer import Tokenizer
 
     folder = locate(source) if plain else draft_folder(source)
-    client_of = Tokenizer.load(folder), None if plain else OnnxDrafter.load(folder)
+    client_of = Tokenizer.load(folder), None if plain else OnnxDrafter.load(folder, support_size=support or DEFAULT_SUPPORT)
     completion, terminal = Completion(prompt), Terminal(prompt)
     async with Endpoint(address) as endpoint:
         pieces = Client(endpoint, *client_of).generate(

@@ -27,6 +27,9 @@ Logits = NDArray[np.float32]
 
 # A prompt goes through the model in chunks: beyond this, activations grow and speed does not.
 _CHUNK = 256
+# Several paths live from the tail of a law: at temperature 1 the demo pair gains 0.5 tokens a round from 64 to 1024 tokens of
+# support, for 5 times the bytes. Sharp laws use far fewer, whatever the bound.
+DEFAULT_SUPPORT = 1024
 _ERRORS_ONLY = 3
 
 
@@ -57,8 +60,8 @@ class OnnxDrafter:
         cls,
         source: str | Path,
         *,
-        support_size: int = 64,
-        bits: int = 12,
+        support_size: int = DEFAULT_SUPPORT,
+        bits: int = 14,
         providers: Sequence[str] = ("CPUExecutionProvider",),
         num_threads: int = 1,
     ) -> OnnxDrafter:

@@ -25,14 +25,14 @@ def pack_laws(laws: LatticeLaws) -> pb.Laws:
     used = laws.counts > 0
     gaps = np.diff(laws.ids, prepend=-1, axis=-1) - 1
     numbers = np.concatenate([laws.sizes, gaps[used], laws.counts[used] - 1])
-    return pb.Laws(bits=laws.bits, num_laws=len(laws.ids), varints=varints.encode(numbers))
+    return pb.Laws(bits=laws.bits, num_laws=len(laws.ids), deflated_varints=varints.deflate(numbers))
 
 
 def unpack_laws(message: pb.Laws, limits: Limits) -> LatticeLaws:
-    numbers = varints.decode(message.varints)
     num_laws, most = message.num_laws, limits.max_rows * limits.max_length
     if num_laws > most:
         raise InvalidInput(f"a block may hold at most {most} laws, not {num_laws}")
+    numbers = varints.inflate(message.deflated_varints, num_laws * (1 + 2 * limits.max_support))
     sizes = numbers[:num_laws]
     if len(sizes) < num_laws or (sizes < 1).any() or (sizes > limits.max_support).any():
         raise InvalidInput(f"each law's support must hold 1 to {limits.max_support} tokens")

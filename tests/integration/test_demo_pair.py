@@ -34,14 +34,14 @@ def reference():
     return Reference(*models, AutoTokenizer.from_pretrained(folders[0]))
 
 
-async def completions(prompts, *, temperature, max_tokens):
+async def completions(prompts, *, temperature, max_tokens, seed=0):
     draft = Path(demo_model("draft"))
     done = []
     async with system(demo_model("target")) as endpoint:
         client = Client(endpoint, Tokenizer.load(draft), OnnxDrafter.load(draft))
-        for seed, prompt in enumerate(prompts):
+        for number, prompt in enumerate(prompts):
             completion = Completion(prompt)
-            settings = {"sampling": SamplingParams(temperature), "seed": seed, "num_rows": K, "length": L}
+            settings = {"sampling": SamplingParams(temperature), "seed": seed * 1000 + number, "num_rows": K, "length": L}
             async for _ in client.generate(completion, max_tokens=max_tokens, **settings):
                 pass
             done.append(completion)
@@ -64,12 +64,27 @@ def overlap(reference, completion):
     return torch.minimum(*laws).sum(-1).numpy()
 
 
-async def test_drafts_bring_many_tokens_a_round(reference):
-    done = await completions(PROMPTS, temperature=1.0, max_tokens=96)
+async def measured(reference, num_seeds):
+    """Tokens per round, the standard error of that, and what token-level sampling brings at the overlap along the same texts."""
+    done = [c for seed in range(num_seeds) for c in await completions(PROMPTS, temperature=1.0, max_tokens=96, seed=seed)]
     # The last round of a text is cut short by max_tokens, which says nothing about the drafts.
     rounds = np.array([len(r.tokens) for completion in done for r in completion.rounds[:-1]])
     a = np.concatenate([overlap(reference, completion) for completion in done]).mean()
-    token_level = (1 - a ** (L + 1)) / (1 - a)
-    print(f"tokens per round {rounds.mean():.3f} over {len(rounds)} rounds; overlap {a:.3f}, token-level {token_level:.3f}")
-    assert rounds.mean() >= 3.4
-    assert rounds.mean() >= 1.3 * token_level
+    mean, error, token_level = rounds.mean(), rounds.std() / len(rounds) ** 0.5, (1 - a ** (L + 1)) / (1 - a)
+    print(f"\n{mean:.3f} +- {error:.3f} tokens per round over {len(rounds)} rounds; overlap {a:.4f};", end=" ")
+    print(f"token-level speculative sampling at that overlap {token_level:.3f}, ratio {mean / token_level:.3f}")
+    return mean, error, token_level
+
+
+async def test_drafts_bring_many_tokens_a_round(reference):
+    mean, _, token_level = await measured(reference, 1)
+    assert mean >= 3.4
+    assert mean >= 1.15 * token_level  # 600 rounds leave an error of 3%; the slow test below has the claim
+
+
+@pytest.mark.slow
+async def test_drafts_bring_at_least_1_3_times_the_tokens_of_token_level_speculative_sampling(reference):
+    mean, error, token_level = await measured(reference, 8)
+    assert error < 0.04
+    assert mean >= 3.4
+    assert mean >= 1.3 * token_level

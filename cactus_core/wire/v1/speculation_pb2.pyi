@@ -135,14 +135,14 @@ class DraftBlock(_message.Message):
     def __init__(self, round: _Optional[int] = ..., base: _Optional[int] = ..., num_rows: _Optional[int] = ..., length: _Optional[int] = ..., choice_varints: _Optional[bytes] = ..., law_varints: _Optional[bytes] = ..., laws: _Optional[_Union[Laws, _Mapping]] = ...) -> None: ...
 
 class Laws(_message.Message):
-    __slots__ = ("bits", "num_laws", "varints")
+    __slots__ = ("bits", "num_laws", "deflated_varints")
     BITS_FIELD_NUMBER: _ClassVar[int]
     NUM_LAWS_FIELD_NUMBER: _ClassVar[int]
-    VARINTS_FIELD_NUMBER: _ClassVar[int]
+    DEFLATED_VARINTS_FIELD_NUMBER: _ClassVar[int]
     bits: int
     num_laws: int
-    varints: bytes
-    def __init__(self, bits: _Optional[int] = ..., num_laws: _Optional[int] = ..., varints: _Optional[bytes] = ...) -> None: ...
+    deflated_varints: bytes
+    def __init__(self, bits: _Optional[int] = ..., num_laws: _Optional[int] = ..., deflated_varints: _Optional[bytes] = ...) -> None: ...
 
 class Decision(_message.Message):
     __slots__ = ("round", "base", "row", "num_accepted", "final_token", "logprobs", "finish", "timings", "credits")
