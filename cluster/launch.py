@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ async def launched(options: ClusterOptions) -> AsyncIterator[Cluster]:
 
 
 def _init(address: str | None) -> None:
+    on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=address or "local",
@@ -100,6 +102,8 @@ def _init(address: str | None) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         line = str(error).split("\n")[0]
         raise Unavailable(f"no Ray cluster could be had at {address or 'this machine'}: {line}") from error
+    finally:
+        signal.signal(signal.SIGTERM, on_terminate)  # Ray sets its own, which would end us before what we started
 
 
 def _actor(kind: type, *args: Any, **resources: int) -> Any:

@@ -2,6 +2,7 @@
 
     python models/demo/train.py target     # tokenizer and target: writes target/
     python models/demo/train.py draft      # distils the draft from target/: writes draft/
+    python models/demo/train.py paths --tokens 2e6    # tunes the draft for several paths at once
     python models/demo/train.py measure    # held-out loss of the target, held-out overlap of the draft: writes figures.json
 
 The text is the `*.py` files of the interpreter that runs this script (PSF-2.0 licence), without its tests. One document in
@@ -150,6 +151,12 @@ def missed_overlap(draft_logits: Tensor, target_logits: Tensor) -> Tensor:
     return 0.5 * (F.softmax(draft_logits, -1) - F.softmax(target_logits, -1)).abs().sum(-1).mean()
 
 
+def missed_coverage(draft_logits: Tensor, target_logits: Tensor, num_paths: int) -> Tensor:
+    """Mean of 1 - sum min(q, 1 - (1-p)^m): the target's mass that m paths together cannot reach at one place."""
+    reached = 1 - (1 - F.softmax(draft_logits, -1)).pow(num_paths)
+    return 1 - torch.minimum(F.softmax(target_logits, -1), reached).sum(-1).mean()
+
+
 def optimise(model: nn.Module, loss_of: object, ids: Tensor, num_tokens: float, peak: float, name: str) -> None:
     """Muon for matrices, AdamW for the rest; warm up, hold, and decay to zero over the last six tenths."""
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
@@ -211,6 +218,21 @@ def draft(args: argparse.Namespace) -> None:
     save(model, tokenizer, args.out / "draft")
 
 
+def paths(args: argparse.Namespace) -> None:
+    """Tunes the draft for several paths: half for one path left, half for four, which want a heavier tail."""
+    teacher = Qwen3ForCausalLM.from_pretrained(args.out / "target", dtype=torch.float32).eval().requires_grad_(False)
+    tokenizer = Tokenizer.from_file(str(args.out / "target" / "tokenizer.json"))
+    model = Qwen3ForCausalLM.from_pretrained(args.out / "draft", dtype=torch.float32).train()
+
+    def loss(batch: Tensor) -> Tensor:
+        ours, theirs = logits(model, batch[:, :-1]), logits(teacher, batch[:, :-1])
+        return 0.5 * missed_overlap(ours, theirs) + 0.5 * missed_coverage(ours, theirs, 4)
+
+    compiled = torch.compile(loss) if args.compile else loss
+    optimise(model, lambda batch, _: compiled(batch), encode(tokenizer, documents()[0]), args.tokens, 0.2, "paths")
+    save(model, tokenizer, args.out / "draft")
+
+
 @torch.no_grad()
 def measure(args: argparse.Namespace) -> None:
     """Held-out figures of the files as saved: the target's loss, the draft's loss, and the overlap sum min(p, q) at temperature 1."""
@@ -234,7 +256,7 @@ def measure(args: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verb", choices=["target", "draft", "measure"])
+    parser.add_argument("verb", choices=["target", "draft", "paths", "measure"])
     parser.add_argument("--tokens", type=float, default=10e6, help="training tokens (default: %(default).0f)")
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -243,7 +265,7 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
     start = time.monotonic()
-    {"target": target, "draft": draft, "measure": measure}[args.verb](args)
+    {"target": target, "draft": draft, "paths": paths, "measure": measure}[args.verb](args)
     print(f"{args.verb}: {(time.monotonic() - start) / 60:.1f} min")
 
 
