@@ -1,8 +1,8 @@
 """Trains the demo pair from the text of the Python standard library, on a CPU, in about an hour and a half on two cores.
 
     python models/demo/train.py target     # tokenizer and target: writes target/
-    python models/demo/train.py draft      # distils the draft from target/: writes draft/
-    python models/demo/train.py paths --tokens 2e6    # tunes the draft for several paths at once
+    python models/demo/train.py draft --tokens 7e6 # distils the draft from target/: writes draft/
+    python models/demo/train.py paths --tokens 1.7e6  # tunes the draft for several paths at once
     python models/demo/train.py measure    # held-out loss of the target, held-out overlap of the draft: writes figures.json
 
 The text is the `*.py` files of the interpreter that runs this script (PSF-2.0 licence), without its tests. One document in
