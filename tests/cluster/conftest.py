@@ -1,6 +1,7 @@
 """`cactus` as a person runs it: in a process of its own, whose descendants can be found again."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,10 @@ import pytest
 from cactus_core.demo_pair import demo_model
 
 MARK = "CACTUS_TEST_MARK"
+
+# A shell that runs the tests in the background has interrupts ignored, and what is ignored stays so in child processes.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Cactus:
