@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cactus_core.coins import Ints
+from cactus_core.coins import Bools, Ints
 from cactus_core.errors import InvalidInput
 from cactus_core.lattice import LatticeLaws
 
@@ -42,11 +42,19 @@ class Block:
             return
         if self.law_of.min() < 0 or self.law_of.max() >= len(self.laws.ids):
             raise InvalidInput(f"a block of {len(self.laws.ids)} laws names law {self.law_of.max()}")
-        in_support = (self.laws.ids[self.law_of] == self.tokens[..., None]) & (self.laws.counts[self.law_of] > 0)
-        if not in_support.any(-1).all():
+        if not self._in_support().any(-1).all():
             raise InvalidInput("a drafted token is not in the support of the law it is said to be drawn from")
         if (self.shares_prefix(before=True) & (self.law_of[:, None] != self.law_of[None, :])).any():
             raise InvalidInput("paths that share a prefix must share the law that follows it")
+
+    @property
+    def choices(self) -> Ints:
+        """`[K, L]`: each token as an index into the support of its law."""
+        return np.asarray(self._in_support().argmax(-1), dtype=np.int64)
+
+    def _in_support(self) -> Bools:
+        """`[K, L, S]`: whether each token of a law's support is the one that was drawn from it."""
+        return np.asarray((self.laws.ids[self.law_of] == self.tokens[..., None]) & (self.laws.counts[self.law_of] > 0))
 
     def shares_prefix(self, *, before: bool) -> np.ndarray[tuple[int, int, int], np.dtype[np.bool_]]:
         """`[K, K, L]`: whether two rows agree on all tokens up to each depth, or (`before`) on all that come before it."""

@@ -48,7 +48,7 @@ def decide_all(logits: Tensor, ballots: Sequence[Ballot]) -> list[Outcome]:
     """`logits` `[sum of 1 + N, V]` are the ballots' rows, one ballot after the other. One rule serves them all for now."""
     num_rows = np.array([1 + len(ballot.tree.tokens) for ballot in ballots])
     first_row = np.cumsum(num_rows) - num_rows
-    laws = probabilities(logits, [ballot.sampling for ballot in ballots for _ in range(1 + len(ballot.tree.tokens))])
+    laws = probabilities(logits, [ballot.sampling for ballot, count in zip(ballots, num_rows, strict=True) for _ in range(count)])
     law_row, support, paths = _gather(laws, ballots, first_row)
     coins = SeededCoins([ballot.seed for ballot in ballots], [ballot.block.base for ballot in ballots])
     verdicts = decide(paths, ballots[0].rule, coins)
@@ -89,7 +89,7 @@ def _gather(laws: Tensor, ballots: Sequence[Ballot], first_row: Ints) -> tuple[I
         law_row[b, :k, : n + 1] += 1 + ballot.tree.node_before()
         support[b, :k, :n, :s] = block.laws.ids[block.law_of]
         draft_probs[b, :k, :n, :s] = block.laws.probs[block.law_of]
-        proposed[b, :k, :n] = (block.laws.ids[block.law_of] == block.tokens[..., None]).argmax(-1)
+        proposed[b, :k, :n] = block.choices
     flat = torch.from_numpy(law_row[..., :-1, None]).to(laws.device), torch.from_numpy(support).to(laws.device)
     target_probs: Floats = np.where(draft_probs > 0, laws[flat].double().cpu().numpy(), 0.0)
     paths = DraftedPaths(

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 class Engine:
     """Serves one target. `num_pages` sizes the memory of all sessions, `token_budget` the largest step."""
 
-    def __init__(self, target: TargetModel, *, num_pages: int = 2048, token_budget: int = 512, limits: Limits | None = None) -> None:
+    def __init__(self, target: TargetModel, *, num_pages: int, token_budget: int = 512, limits: Limits | None = None) -> None:
         self._target = target
         self._pool = target.new_pool(num_pages)
         self._token_budget = token_budget

@@ -45,12 +45,8 @@ class VerifierService(pb_grpc.SpeculationServicer):
             session = engine.open(codec.unpack_request(await _first(request_iterator)))
             try:
                 yield pb.CloudFrame(opened=pb.Opened(base=len(session.text), credits=CREDITS))
-                decisions = (
-                    _alone(engine, session, request_iterator)
-                    if session.request.decode_alone
-                    else _rounds(engine, session, request_iterator)
-                )
-                async for decision in decisions:
+                decide = _alone if session.request.decode_alone else _rounds
+                async for decision in decide(engine, session, request_iterator):
                     yield pb.CloudFrame(decision=codec.pack_decision(decision, CREDITS))
             finally:
                 engine.close(session)
@@ -104,7 +100,7 @@ class VerifierServer:
     and leaves nothing behind.
     """
 
-    def __init__(self, model: str, address: str, *, device: str = "cpu", num_pages: int = 2048) -> None:
+    def __init__(self, model: str, address: str, *, device: str = "cpu", num_pages: int) -> None:
         self._model, self._device, self._num_pages = model, device, num_pages
         self._address = address
         self._service = VerifierService()

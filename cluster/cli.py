@@ -66,7 +66,7 @@ def up(
     from cluster.launch import ClusterOptions, launched
 
     async def serve() -> None:
-        options = ClusterOptions(model or demo_model("target"), listen, replicas, address, device, pages)
+        options = ClusterOptions(model or demo_model("target"), listen, pages, device, replicas, address)
         async with launched(options) as cluster:
             print(f"serving {cluster.model_id} at {cluster.endpoint} with {replicas} replica(s); Ctrl-C ends it", flush=True)
             print(f"try:  cactus generate --endpoint {cluster.endpoint}", flush=True)

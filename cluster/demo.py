@@ -23,6 +23,7 @@ from cactus_core.errors import CactusError
 from cluster.emulated_link import EmulatedLink
 from cluster.figures import Case, Figures
 from cluster.launch import ClusterOptions, launched
+from edge.summary import Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +79,16 @@ def _count(figures: Figures, options: DemoOptions, system: str, record: dict[str
     case: Case = {"system": system, "pair": "demo", "profile": "perfect", "temperature": options.temperature}
     if system == "cactus":
         case |= {"rule": "quota", "label": "exact", "K": options.num_rows, "L": options.length}
-    done = record["summary"]
-    num_tokens = done["num_tokens"]
-    figures.add(case, "tokens_per_round", num_tokens / done["num_rounds"], "tokens")
-    if done["num_drafted"]:
-        figures.add(case, "acceptance", done["num_accepted"] / done["num_draft_positions"], "share of block positions")
-        figures.add(case, "up_bytes_per_drafted_token", link.up_bytes / done["num_drafted"], "bytes")
-    figures.add(case, "up_bytes_per_token", link.up_bytes / num_tokens, "bytes")
-    figures.add(case, "down_bytes_per_token", link.down_bytes / num_tokens, "bytes")
-    figures.add(case, "tokens_per_s", num_tokens / done["wall_s"], "tokens/s")
-    figures.add(case, "ttft_ms", done["ttft_s"] * 1e3, "ms")
-    figures.add(case, "verifier_s_per_token", done["verify_s"] / num_tokens, "s")
+    done = Summary(**record["summary"])
+    figures.add(case, "tokens_per_round", done.tokens_per_round, "tokens")
+    if done.num_drafted:
+        figures.add(case, "acceptance", done.acceptance, "share of block positions")
+        figures.add(case, "up_bytes_per_drafted_token", link.up_bytes / done.num_drafted, "bytes")
+    figures.add(case, "up_bytes_per_token", link.up_bytes / done.num_tokens, "bytes")
+    figures.add(case, "down_bytes_per_token", link.down_bytes / done.num_tokens, "bytes")
+    figures.add(case, "tokens_per_s", done.tokens_per_s, "tokens/s")
+    figures.add(case, "ttft_ms", done.ttft_s * 1e3, "ms")
+    figures.add(case, "verifier_s_per_token", done.verify_s / done.num_tokens, "s")
 
 
 _ROWS = (

@@ -34,10 +34,10 @@ class ClusterOptions:
 
     model: str
     listen: str
+    num_pages: int
+    device: str
     num_replicas: int = 1
     address: str | None = None
-    device: str = "auto"
-    num_pages: int = 2048
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,13 +50,12 @@ def unpack_laws(message: pb.Laws, limits: Limits) -> LatticeLaws:
 def pack_block(block: Block, round_number: int) -> pb.DraftBlock:
     if block.tokens.size == 0:
         return pb.DraftBlock(round=round_number, base=block.base)
-    choice = (block.laws.ids[block.law_of] == block.tokens[..., None]) & (block.laws.counts[block.law_of] > 0)
     return pb.DraftBlock(
         round=round_number,
         base=block.base,
         num_rows=block.num_rows,
         length=block.length,
-        choice_varints=varints.encode(choice.argmax(-1).ravel()),
+        choice_varints=varints.encode(block.choices.ravel()),
         law_varints=varints.encode(block.law_of.ravel()),
         laws=pack_laws(block.laws),
     )
