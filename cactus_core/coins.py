@@ -28,6 +28,7 @@ class Site(IntEnum):
     ACCEPT = 2  # whether a length stands
     CORRECT = 3  # the corrected or bonus token: on the support, or off it
     OFF_SUPPORT = 4  # which token off the support
+    GUMBEL = 5  # no coin: the noise that drafter and verifier share, which cactus_core/gumbel.py makes
 
 
 class Coins(Protocol):

@@ -1,80 +1,90 @@
-"""Deciding which drafted tokens stand, for many sessions at once.
+"""Deciding which drafted tokens stand: choose one of the paths, then verify it. For many sessions at once.
 
-Knows drafted paths with both models' laws on their supports; knows nothing of vocabularies, models or streams: where a
-round ends off the support, the verifier, which alone holds the whole law, draws the token.
+Knows drafted paths, and how a rule chooses and verifies; knows nothing of which rules there are.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from cactus_core import verifying
-from cactus_core.coins import Coins, Floats, Ints, Site
-from cactus_core.rules import Rule
+from cactus_core.choosing import Choosing
+from cactus_core.coins import Bools, Coins, Floats, Ints, Site
+from cactus_core.paths import OFF_SUPPORT, DraftedPaths, Verdicts
+from cactus_core.relaxing import Relaxation, less
+from cactus_core.verifying import Verification
 
-OFF_SUPPORT = -1
 
+def decide_chosen(
+    paths: DraftedPaths, choose: Choosing, verification: Verification, coins: Coins, relaxation: Relaxation | None, left: Floats
+) -> Verdicts:
+    """Choose a path for each session, top-down, then verify it. A session without drafts throws no coin for it.
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DraftedPaths:
-    """B blocks padded to K paths, L tokens and S support tokens.
-
-    `proposed` `[B, K, L]` are the drafted tokens as indices into their supports. `draft_probs` and `target_probs` `[B, K, L, S]` are
-    the laws they were and would have been drawn from, 0 on padding; `target_off` `[B, K, L]` is the target's mass off the
-    support. `num_rows` and `lengths` `[B]` say what is real: the first rows and the first tokens. Both may be 0.
+    With a `relaxation` every target law q gives way to a law h that the chosen token's law s serves better; what is
+    verified, exactly, is then h. `left` `[B]` is what each session may still spend on that, in nats.
     """
-
-    proposed: Ints
-    draft_probs: Floats
-    target_probs: Floats
-    target_off: Floats
-    num_rows: Ints
-    lengths: Ints
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Verdicts:
-    """For each session `[B]`: a path, how many of its tokens stand, and the token that follows them, as an index into the
-    support at that place, or `OFF_SUPPORT`: then it is to be drawn from the target's law outside that support (outside
-    nothing, where the whole path stands: the bonus token).
-    """
-
-    row: Ints
-    accepted: Ints
-    final: Ints
-
-
-def decide(paths: DraftedPaths, rule: Rule, coins: Coins) -> Verdicts:
-    """Choose a path for each session, then verify it as a block. A session without drafts throws no coin for it."""
-    num_sessions, num_rows, length = paths.proposed.shape
-    active = np.arange(num_rows)[None, :] < paths.num_rows[:, None]
+    num_sessions, length = paths.num_sessions, paths.length
+    active = paths.is_row
     row = np.zeros(num_sessions, dtype=np.int64)
     weights = np.ones((num_sessions, length + 1))
-    corrections = np.zeros((num_sessions, length, paths.draft_probs.shape[-1] + 1))
+    owed = np.zeros((num_sessions, length, paths.draft_probs.shape[-1] + 1))
+    divergence, left = np.zeros((num_sessions, length + 1)), left.copy()
 
     for depth in range(length):
         live = np.flatnonzero(depth < paths.lengths)
         row[live] = active[live].argmax(-1)
-        draft, target = paths.draft_probs[live, row[live], depth], paths.target_probs[live, row[live], depth]
-        weight, proposed = weights[live, depth], paths.proposed[live, :, depth]
-        taken, law = rule.choose(draft, target, weight, proposed, active[live], coins.of(live), depth)
-        corrections[live, depth] = verifying.residual(weight, target, paths.target_off[live, row[live], depth], law)
-        on_path = np.arange(len(live)), taken
-        weights[live, depth + 1] = verifying.path_weight(weight, target[on_path], law[on_path])
+        draft, target, target_off = paths.at(live, row[live], depth)
+        weight = weights[live, depth] if verification.carries else np.ones(len(live))
+        proposed = paths.proposed[live, :, depth]
+        law, path = _follow(choose, draft, weight[:, None] * target, proposed, active[live], coins, live, depth)
+        if relaxation is not None:
+            relaxed = relaxation(law, weight, target, target_off, left[live])
+            target, target_off, divergence[live, depth] = relaxed.target_probs, relaxed.target_off, relaxed.divergence
+            left[live] = less(left[live], relaxed.divergence)
+        owed[live, depth] = verifying.residual(weight, target, target_off, law)
+        each, is_followed = np.arange(len(live)), path >= 0
+        taken = proposed[each, np.where(is_followed, path, row[live])]
+        next_weight = verifying.path_weight(weight, target[each, taken], law[each, taken])
+        weights[live, depth + 1] = np.where(is_followed, next_weight, 0.0)
         active[live] &= proposed == taken[:, None]
         row[live] = active[live].argmax(-1)
 
-    accepted = verifying.accepted_length(weights, corrections.sum(-1), paths.lengths, coins)
-    final = np.full(num_sessions, OFF_SUPPORT)
+    accepted = verification.accepted_length(weights, owed.sum(-1), paths.lengths, coins)
+    final = correct(owed, paths, row, accepted, coins)
+    is_emitted = np.arange(length + 1)[None, :] <= accepted[:, None]
+    return Verdicts(row, accepted, final, np.where(is_emitted, divergence, 0.0))
+
+
+def _follow(
+    choose: Choosing, draft: Floats, usable: Floats, proposed: Ints, active: Bools, coins: Coins, live: Ints, depth: int
+) -> tuple[Floats, Ints]:
+    """The law `[n, S]` of the token that is taken, and the path that it is taken from `[n]`, -1 for none. Mutates `draft`.
+
+    One path alone is followed as it is, s = p, whatever the rule; and that is most of them after the first few tokens.
+    """
+    num_paths, path = active.sum(-1), active.argmax(-1)
+    several = np.flatnonzero(num_paths > 1)
+    if several.size:
+        choice = choose(draft[several], usable[several], num_paths[several])
+        odds = choice.odds(proposed[several], active[several])
+        if choice.abstains:
+            odds = np.concatenate([odds, np.maximum(1.0 - odds.sum(-1, keepdims=True), 0.0)], -1)
+        drawn = coins.of(live[several]).draw(odds, Site.CHOOSE, depth)
+        path[several] = np.where(drawn < active.shape[1], drawn, -1)
+        draft[several] = choice.law
+    return draft, path
+
+
+def correct(owed: Floats, paths: DraftedPaths, row: Ints, accepted: Ints, coins: Coins) -> Ints:
+    """The token after what stands `[B]`: drawn from what is `owed` `[B, L, S + 1]` at that place; `OFF_SUPPORT` after a whole path."""
+    final = np.full(len(row), OFF_SUPPORT)
     corrected = np.flatnonzero(accepted < paths.lengths)
     if corrected.size:
-        at = corrected, row[corrected], accepted[corrected]
-        weights = corrections[corrected, accepted[corrected]]
-        # Where the target owes nothing, some longer prefix stands; only rounding can bring us here. The target's law is then right.
-        whole = np.concatenate([paths.target_probs[at], paths.target_off[at][:, None]], -1)
+        weights = owed[corrected, accepted[corrected]]
+        # Where nothing is owed, some longer prefix stands; only rounding can bring us here. The target's law is then right.
+        _, target, target_off = paths.at(corrected, row[corrected], accepted[corrected])
+        whole = np.concatenate([target, target_off[:, None]], -1)
         weights = np.where(weights.sum(-1, keepdims=True) > 0, weights, whole)
         index = coins.of(corrected).draw(weights, Site.CORRECT, 0)
         final[corrected] = np.where(index < weights.shape[-1] - 1, index, OFF_SUPPORT)
-    return Verdicts(row, accepted, final)
+    return final

@@ -35,11 +35,11 @@ class LatticeLaws:
         if self.ids.ndim != 2 or self.ids.shape != self.counts.shape:
             raise InvalidInput(f"a law needs one count for each id: {self.ids.shape} ids, {self.counts.shape} counts")
         used = self.counts > 0
-        if (self.counts < 0).any() or (used[:, 1:] & ~used[:, :-1]).any():
+        if (self.counts < 0).any() or (used[:, 1:] > used[:, :-1]).any():
             raise InvalidInput("a law's counts must be 1 or more, with padding only at the end")
         if (self.counts.sum(-1) != 1 << self.bits).any():
             raise InvalidInput(f"a law's counts must add up to {1 << self.bits}")
-        if (self.ids < 0).any() or ((np.diff(self.ids, axis=-1) <= 0) & used[:, 1:]).any():
+        if (self.ids < 0).any() or ((self.ids[:, 1:] <= self.ids[:, :-1]) & used[:, 1:]).any():
             raise InvalidInput("a law's ids must be ascending and at least 0")
 
     @property
@@ -51,6 +51,22 @@ class LatticeLaws:
     def sizes(self) -> Ints:
         """Support sizes `[N]`."""
         return np.asarray((self.counts > 0).sum(-1))
+
+    def combinatorial_bits(self, vocab_size: int) -> Floats:
+        """`[N]`: log2 of how many laws on supports of each one's size there are, C(V, S) C(2**bits - 1, S - 1).
+
+        No code can be shorter on average where all of them are equally likely. Raises `InvalidInput` where a law has more
+        than `vocab_size` tokens.
+        """
+        sizes, total = self.sizes, 1 << self.bits
+        if (sizes > vocab_size).any():
+            raise InvalidInput(f"a law on {sizes.max()} tokens needs a vocabulary larger than {vocab_size}")
+        log_factorials = np.cumsum(np.log2(np.maximum(np.arange(max(vocab_size, total) + 1), 1)))
+
+        def log_choose(n: int, k: Ints) -> Floats:
+            return np.asarray(log_factorials[n] - log_factorials[k] - log_factorials[n - k])
+
+        return log_choose(vocab_size, sizes) + log_choose(total - 1, sizes - 1)
 
 
 def quantise(probs: NDArray[np.floating], support_size: int, bits: int) -> LatticeLaws:

@@ -5,11 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from cactus_core.acceptance import Acceptance
 from cactus_core.errors import InvalidInput
-from cactus_core.rules import DEFAULT_RULE
 from cactus_core.sampling import SamplingParams
 
 PROTOCOL = 1
+# What a relaxation's `strength` is.
+STRENGTH_OF = {
+    "certified": "delta",
+    "certified_tv": "delta",
+    "priced": "price",
+    "interpolate": "alpha",
+    "cactus": "delta",
+    "cactus_exact": "delta",
+    "typical": "threshold",
+    "top_k": "k",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +35,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What an endpoint serves. `rules` maps names to labels; `max_positions` is the longest text, prompt included."""
+    """What an endpoint serves. `max_positions` is the longest text, prompt included. `rules` maps names to labels, `relaxations`
+    names to what their strength is.
+    """
 
     model: str
     fingerprint: str
@@ -32,6 +45,7 @@ class Served:
     max_positions: int
     limits: Limits
     rules: dict[str, str]
+    relaxations: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +62,7 @@ class Request:
     fingerprint: str
     model: str = ""
     sampling: SamplingParams = field(default_factory=SamplingParams)
-    rule: str = DEFAULT_RULE
+    acceptance: Acceptance = field(default_factory=Acceptance)
     decode_alone: bool = False
 
     def __post_init__(self) -> None:
@@ -69,9 +83,10 @@ class Finish(StrEnum):
 class Decision:
     """What stands of a block: the first `num_accepted` tokens of path `row`, then `final`, the corrected or bonus token.
 
-    `final` is None where the text ended inside the block. `logprobs` are natural logarithms of each emitted token's
-    probability under the law that was sampled from, in order. `queue_s` and `verify_s` are the time the block waited and
-    the time its step took.
+    `final` is None where the text ended inside the block. Of each emitted token in order: `logprobs`, the natural logarithm of
+    its probability under the target's law as the request samples it, and `divergence`, the ledger's entry, in nats.
+    `queue_s` and `verify_s` are the time the block waited and the time its step took. Raises `InvalidInput` where that does not
+    hold together.
     """
 
     round: int
@@ -80,9 +95,16 @@ class Decision:
     num_accepted: int
     final: int | None
     logprobs: tuple[float, ...]
+    divergence: tuple[float, ...]
     finish: Finish | None
     queue_s: float
     verify_s: float
+
+    def __post_init__(self) -> None:
+        if not len(self.logprobs) == len(self.divergence) == self.num_emitted:
+            raise InvalidInput(f"a decision on {self.num_emitted} tokens has {len(self.logprobs)} logprobs, {len(self.divergence)} entries")
+        if not all(nats >= 0.0 for nats in self.divergence):
+            raise InvalidInput(f"a ledger's entries must be 0 nats or more, not {min(self.divergence)}")
 
     @property
     def num_emitted(self) -> int:

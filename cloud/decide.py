@@ -6,16 +6,16 @@ Knows the target's laws and the drafted blocks; knows nothing of pages, streams 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cactus_core.acceptance import Acceptance
 from cactus_core.block import Block
-from cactus_core.coins import Floats, Ints, SeededCoins, Site
-from cactus_core.deciding import OFF_SUPPORT, DraftedPaths, decide
-from cactus_core.rules import Rule
+from cactus_core.coins import Coins, Floats, Ints, SeededCoins, Site
+from cactus_core.paths import OFF_SUPPORT, DraftedPaths, Verdicts
 from cactus_core.sampling import SamplingParams
 from cloud.sampling import probabilities
 from cloud.tree import DraftTree
@@ -23,99 +23,144 @@ from cloud.tree import DraftTree
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ballot:
-    """One session's part of a step: its block, the block's tree, and how it samples. Its 1 + N rows of logits are those
-    at the end of its text and at the N nodes of the tree.
+    """One session's part of a step: its block, the block's tree, how it samples, what it accepts, and what of its budget is
+    `left`, in nats. Its 1 + N rows of logits are those at the end of its text and at the N nodes of the tree.
     """
 
     block: Block
     tree: DraftTree
     sampling: SamplingParams
-    rule: Rule
+    acceptance: Acceptance
+    left: float
     seed: int
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The path `row`, how many of its tokens stand, the token after them, and the log-probability of each of these."""
+    """The path `row`, how many of its tokens stand, the token after them; and of each of these the log-probability and the
+    ledger's entry, which is a float32's value: what travels is what is charged.
+    """
 
     row: int
     num_accepted: int
     final: int
     logprobs: tuple[float, ...]
+    divergence: tuple[float, ...]
 
 
 def decide_all(logits: Tensor, ballots: Sequence[Ballot]) -> list[Outcome]:
-    """`logits` `[sum of 1 + N, V]` are the ballots' rows, one ballot after the other. One rule serves them all for now."""
-    num_rows = np.array([1 + len(ballot.tree.tokens) for ballot in ballots])
+    """`logits` `[sum of 1 + N, V]` are the ballots' rows, one ballot after the other."""
+    blocks, trees = [ballot.block for ballot in ballots], [ballot.tree for ballot in ballots]
+    num_rows = np.array([1 + len(tree.tokens) for tree in trees])
     first_row = np.cumsum(num_rows) - num_rows
     laws = probabilities(logits, [ballot.sampling for ballot, count in zip(ballots, num_rows, strict=True) for _ in range(count)])
-    law_row, support, paths = _gather(laws, ballots, first_row)
-    coins = SeededCoins([ballot.seed for ballot in ballots], [ballot.block.base for ballot in ballots])
-    verdicts = decide(paths, ballots[0].rule, coins)
-
-    each = np.arange(len(ballots))
-    last_row = law_row[each, verdicts.row, verdicts.accepted]
-    corrected = verdicts.accepted < paths.lengths
-    last_place = np.where(corrected, verdicts.accepted, 0)
-    final = np.zeros_like(verdicts.final)
-    on = np.flatnonzero(verdicts.final != OFF_SUPPORT)
-    final[on] = support[on, verdicts.row[on], last_place[on], verdicts.final[on]]
-    off = np.flatnonzero(verdicts.final == OFF_SUPPORT)
-    if off.size:
-        whole = laws[torch.from_numpy(last_row[off]).to(laws.device)].double().cpu().numpy()
-        # A bonus token is drawn from the whole law; a corrected one from outside the support that gave nothing.
-        inside = [
-            support[b, k, i][paths.draft_probs[b, k, i] > 0] if corrected[b] else []
-            for b, k, i in zip(off, verdicts.row[off], last_place[off], strict=True)
-        ]
-        masked = [_outside(law, ids) for law, ids in zip(whole, inside, strict=True)]
-        final[off] = coins.of(off).draw(np.stack(masked), Site.OFF_SUPPORT, 0)
-    return _outcomes(laws, ballots, law_row, verdicts.row, verdicts.accepted, final)
+    coins = SeededCoins([ballot.seed for ballot in ballots], [block.base for block in blocks])
+    verdicts = _verdicts(drafted_paths(laws, blocks, trees, first_row), ballots, coins)
+    emitted_at = [
+        first + np.array([0, *(1 + node for node in tree.path(row, accepted))])
+        for first, tree, row, accepted in zip(first_row, trees, verdicts.row, verdicts.accepted, strict=True)
+    ]
+    final = _final_tokens(laws, blocks, np.array([rows[-1] for rows in emitted_at]), verdicts, coins)
+    tokens = [
+        np.append(block.tokens[row, :accepted] if accepted else [], token).astype(np.int64)
+        for block, row, accepted, token in zip(blocks, verdicts.row, verdicts.accepted, final, strict=True)
+    ]
+    at = _on(laws, np.concatenate(emitted_at)), _on(laws, np.concatenate(tokens))
+    logprobs = np.split(laws[at].double().log().cpu().numpy(), np.cumsum(verdicts.accepted + 1)[:-1])
+    charged = verdicts.divergence.astype(np.float32).tolist()
+    return [
+        Outcome(int(row), int(accepted), int(token), tuple(lp.tolist()), tuple(nats[: accepted + 1]))
+        for row, accepted, token, lp, nats in zip(verdicts.row, verdicts.accepted, final, logprobs, charged, strict=True)
+    ]
 
 
-def _gather(laws: Tensor, ballots: Sequence[Ballot], first_row: Ints) -> tuple[Ints, Ints, DraftedPaths]:
-    """The rows of `laws` at every place `[B, K, L + 1]`, the supports' ids there `[B, K, L, S]`, and the paths to decide on."""
-    blocks = [ballot.block for ballot in ballots]
-    # At least one row, so that a step of empty blocks has a place to read the next token's law at.
-    sizes = np.array([(max(block.num_rows, 1), block.length, block.laws.ids.shape[1]) for block in blocks])
-    shape = (len(blocks), *(int(size) for size in sizes.max(0)))
-    law_row = np.broadcast_to(first_row[:, None, None], (*shape[:2], shape[2] + 1)).copy()
-    support, proposed = np.zeros(shape, dtype=np.int64), np.zeros(shape[:3], dtype=np.int64)
-    draft_probs = np.zeros(shape)
-    for b, (ballot, block) in enumerate(zip(ballots, blocks, strict=True)):
-        k, n, s = block.num_rows, block.length, block.laws.ids.shape[1]
-        if not n:
+def drafted_paths(laws: Tensor, blocks: Sequence[Block], trees: Sequence[DraftTree], first_row: Ints) -> DraftedPaths:
+    """The blocks beside the target's `laws` `[rows, V]`: from `first_row` `[B]` on, the law at the end of a block's text and
+    those at the nodes of its tree.
+
+    The laws of the result are a block's places to go on from: the end of the text and all nodes but paths' last, in that order.
+    However many paths pass a place, it is read once; and where a block has one law for two places, the target has two.
+    """
+    place_of = [1 + tree.node_before()[:, :-1] for tree in trees]
+    num_places = np.array([places.max(initial=-1) + 1 for places in place_of])
+    # At least one of each, so that a step of empty blocks has shapes like any other.
+    num_paths = max(1, *(block.num_rows for block in blocks))
+    support_size = max(1, *(block.laws.ids.shape[1] for block in blocks))
+    length = max(block.length for block in blocks)
+    proposed, law_of = np.zeros((2, len(blocks), num_paths, length), dtype=np.int64)
+    ids = np.zeros((len(blocks), max(1, num_places.max()), support_size), dtype=np.int64)
+    draft_probs = np.zeros(ids.shape)
+    for b, (block, places, n) in enumerate(zip(blocks, place_of, num_places, strict=True)):
+        if not block.length:
             continue
-        law_row[b, :k, : n + 1] += 1 + ballot.tree.node_before()
-        support[b, :k, :n, :s] = block.laws.ids[block.law_of]
-        draft_probs[b, :k, :n, :s] = block.laws.probs[block.law_of]
-        proposed[b, :k, :n] = block.choices
-    flat = torch.from_numpy(law_row[..., :-1, None]).to(laws.device), torch.from_numpy(support).to(laws.device)
-    target_probs: Floats = np.where(draft_probs > 0, laws[flat].double().cpu().numpy(), 0.0)
-    paths = DraftedPaths(
+        law_at = np.empty(n, dtype=np.int64)
+        law_at[places] = block.law_of
+        proposed[b, : block.num_rows, : block.length] = block.choices
+        law_of[b, : block.num_rows, : block.length] = places
+        ids[b, :n, : block.laws.ids.shape[1]] = block.laws.ids[law_at]
+        draft_probs[b, :n, : block.laws.ids.shape[1]] = block.laws.probs[law_at]
+    place = np.arange(ids.shape[1])[None, :]
+    rows = first_row[:, None] + np.where(place < num_places[:, None], place, 0)
+    gathered = laws[_on(laws, rows[..., None]), _on(laws, ids)].cpu().numpy()
+    target_probs = np.multiply(gathered, draft_probs > 0, dtype=np.float64)
+    return DraftedPaths(
         proposed=proposed,
+        law_of=law_of,
         draft_probs=draft_probs,
         target_probs=target_probs,
         target_off=np.maximum(1.0 - target_probs.sum(-1), 0.0),
         num_rows=np.array([block.num_rows for block in blocks]),
         lengths=np.array([block.length for block in blocks]),
     )
-    return law_row, support, paths
 
 
-def _outside(law: Floats, support: Ints | list[int]) -> Floats:
+def _verdicts(paths: DraftedPaths, ballots: Sequence[Ballot], coins: Coins) -> Verdicts:
+    """All ballots', one call for those who differ in their budgets alone: these are in `left`."""
+    alike: dict[tuple[str, str, float], list[int]] = {}
+    for b, ballot in enumerate(ballots):
+        asked = ballot.acceptance
+        alike.setdefault((asked.rule, asked.relaxation, asked.strength), []).append(b)
+    left = np.array([ballot.left for ballot in ballots])
+    if len(alike) == 1:
+        return ballots[0].acceptance.decider()(paths, coins, left)
+    groups = [np.array(sessions) for sessions in alike.values()]
+    parts = [ballots[group[0]].acceptance.decider()(_of(paths, group), coins.of(group), left[group]) for group in groups]
+    back = np.argsort(np.concatenate(groups))
+    return Verdicts(*(np.concatenate([getattr(part, column.name) for part in parts])[back] for column in fields(Verdicts)))
+
+
+def _of(paths: DraftedPaths, sessions: Ints) -> DraftedPaths:
+    return DraftedPaths(*(getattr(paths, column.name)[sessions] for column in fields(DraftedPaths)))
+
+
+def _final_tokens(laws: Tensor, blocks: Sequence[Block], row_after: Ints, verdicts: Verdicts, coins: Coins) -> Ints:
+    """The corrected or bonus tokens `[B]`; `row_after` `[B]` are the rows of `laws` after what stands."""
+    supports = [_support_at(block, row, depth) for block, row, depth in zip(blocks, verdicts.row, verdicts.accepted, strict=True)]
+    is_off = verdicts.final == OFF_SUPPORT
+    final = np.array([0 if off else ids[place] for off, ids, place in zip(is_off, supports, verdicts.final, strict=True)])
+    off = np.flatnonzero(is_off)
+    if off.size:
+        whole = laws[_on(laws, row_after[off])].cpu().double().numpy()
+        masked = [_outside(law, supports[b]) for law, b in zip(whole, off, strict=True)]
+        final[off] = coins.of(off).draw(np.stack(masked), Site.OFF_SUPPORT, 0)
+    return final
+
+
+def _support_at(block: Block, row: int, depth: int) -> Ints:
+    """The tokens that could have been drafted at a place of a path; none after its end."""
+    if depth == block.length:
+        return np.zeros(0, dtype=np.int64)
+    law = block.law_of[row, depth]
+    return np.asarray(block.laws.ids[law, block.laws.counts[law] > 0])
+
+
+def _outside(law: Floats, support: Ints) -> Floats:
     """The law `[V]` without its mass on `support`; whole where rounding alone said that there was any outside."""
     outside = law.copy()
     outside[support] = 0.0
     return outside if outside.any() else law
 
 
-def _outcomes(laws: Tensor, ballots: Sequence[Ballot], law_row: Ints, row: Ints, accepted: Ints, final: Ints) -> list[Outcome]:
-    emitted = [
-        np.append(ballot.block.tokens[r, :n] if n else [], f).astype(np.int64)
-        for ballot, r, n, f in zip(ballots, row, accepted, final, strict=True)
-    ]
-    rows = np.concatenate([law_row[b, row[b], : accepted[b] + 1] for b in range(len(ballots))])
-    at = torch.from_numpy(rows).to(laws.device), torch.from_numpy(np.concatenate(emitted)).to(laws.device)
-    logprobs = np.split(laws[at].double().log().cpu().numpy(), np.cumsum(accepted + 1)[:-1])
-    return [Outcome(int(r), int(n), int(f), tuple(lp.tolist())) for r, n, f, lp in zip(row, accepted, final, logprobs, strict=True)]
+def _on(laws: Tensor, index: Ints) -> Tensor:
+    """The index on the laws' device."""
+    return torch.from_numpy(index).to(laws.device)

@@ -14,8 +14,9 @@ from concurrent.futures import Future
 
 from cactus_core.block import Block
 from cactus_core.errors import CactusError, InvalidInput, LimitExceeded, Mismatch, StaleBase, Unavailable
-from cactus_core.rules import RULES, rule_named
-from cactus_core.session import Decision, Finish, Limits, Request, Served
+from cactus_core.ledger import Ledger
+from cactus_core.rules import RULES
+from cactus_core.session import STRENGTH_OF, Decision, Finish, Limits, Request, Served
 from cloud.decide import Outcome, decide_all
 from cloud.pages import PageTable, commit_paths
 from cloud.scheduler import Share, plan_step
@@ -44,7 +45,8 @@ class Engine:
     def served(self) -> Served:
         target = self._target
         rules = {rule.name: str(rule.label) for rule in RULES.values()}
-        return Served(target.model_id, target.fingerprint, target.vocab_size, target.max_positions, self._limits, rules)
+        shape = target.vocab_size, target.max_positions
+        return Served(target.model_id, target.fingerprint, *shape, self._limits, rules, dict(STRENGTH_OF))
 
     @property
     def num_free_pages(self) -> int:
@@ -64,7 +66,7 @@ class Engine:
         self._fail(list(self._waiting), Unavailable("the verifier is stopping; send the request again"))
 
     def open(self, request: Request) -> Session:
-        """Checks a request against what is served. Raises `Mismatch`, `InvalidInput`, `LimitExceeded` or `Unsupported`."""
+        """Checks a request against what is served. Raises `Mismatch`, `InvalidInput` or `LimitExceeded`."""
         served = self.served
         if request.model not in ("", served.model):
             raise Mismatch(f"this endpoint serves {served.model!r}, not {request.model!r}; name that model, or none")
@@ -80,7 +82,7 @@ class Engine:
                 f"a prompt of {len(request.prompt)} tokens and max_tokens {request.max_tokens} exceed the {served.max_positions} "
                 "positions of the model; shorten one of them"
             )
-        return Session(request, rule_named(request.rule), PageTable(self._pool), list(request.prompt))
+        return Session(request, PageTable(self._pool), list(request.prompt), Ledger(request.acceptance.budget))
 
     def submit(self, session: Session, round_number: int, block: Block) -> Future[Decision]:
         """Queues a block. A round that was decided is answered again with the same decision, whatever block comes with it.
@@ -192,7 +194,7 @@ class Engine:
                 turn.decision.set_result(turn.session.last)
 
     def _settle(self, turn: Turn, outcome: Outcome, queue_s: float, verify_s: float) -> None:
-        """Appends to the text what stands, up to an end-of-text token or the request's last token, and notes the decision."""
+        """Appends to the text what stands, up to an end-of-text token or the request's last token; charges that, and notes the decision."""
         session = turn.session
         emitted = [*turn.block.tokens[outcome.row, : outcome.num_accepted].tolist()] if outcome.num_accepted else []
         emitted.append(outcome.final)
@@ -207,6 +209,7 @@ class Engine:
                 emitted, finish = emitted[:room], Finish.LENGTH
         num_accepted = min(outcome.num_accepted, len(emitted))
         session.text += emitted
+        session.ledger.charge(outcome.divergence[: len(emitted)])
         session.last = Decision(
             round=turn.round,
             base=turn.block.base,
@@ -214,6 +217,7 @@ class Engine:
             num_accepted=num_accepted,
             final=emitted[-1] if len(emitted) > num_accepted else None,
             logprobs=outcome.logprobs[: len(emitted)],
+            divergence=outcome.divergence[: len(emitted)],
             finish=finish,
             queue_s=queue_s,
             verify_s=verify_s,

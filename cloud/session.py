@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cactus_core.block import Block
-from cactus_core.rules import Rule
+from cactus_core.ledger import Ledger
 from cactus_core.session import Decision, Request
 from cloud.decide import Ballot
 from cloud.pages import PageTable
@@ -23,12 +23,15 @@ from cloud.tree import DraftTree
 
 @dataclass(eq=False, slots=True)
 class Session:
-    """One text in the making. `table.num_committed` of its tokens have been read by the model; at least the last has not."""
+    """One text in the making. `table.num_committed` of its tokens have been read by the model; at least the last has not.
+
+    `ledger` has an entry for each token that was emitted.
+    """
 
     request: Request
-    rule: Rule
     table: PageTable
     text: list[int]
+    ledger: Ledger
     last: Decision | None = None
     turn: Turn | None = None
 
@@ -76,4 +79,4 @@ def segment_of(share: Share[Turn]) -> Segment:
 
 def ballot_of(turn: Turn) -> Ballot:
     request = turn.session.request
-    return Ballot(turn.block, turn.tree, request.sampling, turn.session.rule, request.seed)
+    return Ballot(turn.block, turn.tree, request.sampling, request.acceptance, turn.session.ledger.left, request.seed)

@@ -15,10 +15,13 @@ from edge.cli import (
     DEFAULT_ENDPOINT,
     DEFAULT_PROMPT,
     BlockOption,
+    BudgetOption,
+    DeltaOption,
     DraftsOption,
     MaxTokensOption,
     SeedOption,
     TemperatureOption,
+    acceptance_of,
     describe,
     export,
     generate,
@@ -41,6 +44,8 @@ def demo(
     max_tokens: MaxTokensOption = 160,
     drafts: DraftsOption = 4,
     block: BlockOption = 6,
+    delta: DeltaOption = None,
+    budget: BudgetOption = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="also write the figures to this file")] = None,
 ) -> None:
     """The whole system on this machine: a Ray cluster, a gateway, and an edge that drafts for it."""
@@ -48,7 +53,8 @@ def demo(
 
     if json_file is not None and not json_file.resolve().parent.is_dir():
         raise InvalidInput(f"there is no folder {json_file.resolve().parent} to write {json_file.name} into; make it first")
-    figures = asyncio.run(run_demo(DemoOptions(prompt, temperature, seed or 0, max_tokens, drafts, block)))
+    acceptance = acceptance_of(delta=delta, budget=budget)
+    figures = asyncio.run(run_demo(DemoOptions(prompt, temperature, seed or 0, max_tokens, drafts, block, acceptance)))
     if json_file is not None:
         figures.write(json_file)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sys
 import tempfile
 import time
@@ -18,6 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from cactus_core.acceptance import Acceptance
 from cactus_core.demo_pair import demo_model
 from cactus_core.errors import CactusError
 from cluster.emulated_link import EmulatedLink
@@ -34,6 +36,7 @@ class DemoOptions:
     max_tokens: int
     num_rows: int
     length: int
+    acceptance: Acceptance
 
 
 async def run_demo(options: DemoOptions) -> Figures:
@@ -60,7 +63,7 @@ async def _edge(options: DemoOptions, link: EmulatedLink, *, plain: bool) -> dic
         record = Path(folder) / "record.json"
         verb = [sys.executable, "-m", "cluster", "generate", options.prompt, "--endpoint", link.address, "--draft", demo_model("draft")]
         sampling = ["--temperature", str(options.temperature), "--seed", str(options.seed), "--max-tokens", str(options.max_tokens)]
-        block = ["--plain"] if plain else ["--drafts", str(options.num_rows), "--block", str(options.length)]
+        block = ["--plain"] if plain else ["--drafts", str(options.num_rows), "--block", str(options.length), *_flags(options.acceptance)]
         out = asyncio.subprocess.DEVNULL if plain else None
         edge = await asyncio.create_subprocess_exec(*verb, *sampling, *block, "--json", str(record), stdout=out)
         try:
@@ -75,12 +78,24 @@ async def _edge(options: DemoOptions, link: EmulatedLink, *, plain: bool) -> dic
         return loaded
 
 
+def _flags(acceptance: Acceptance) -> list[str]:
+    flags = ["--rule", acceptance.rule]
+    if acceptance.relaxation:
+        flags += ["--relaxation", acceptance.relaxation, "--strength", str(acceptance.strength)]
+    return [*flags, "--budget", str(acceptance.budget)] if acceptance.budget < math.inf else flags
+
+
 def _count(figures: Figures, options: DemoOptions, system: str, record: dict[str, Any], link: EmulatedLink) -> None:
     case: Case = {"system": system, "pair": "demo", "profile": "perfect", "temperature": options.temperature}
     if system == "cactus":
-        case |= {"rule": "quota", "label": "exact", "K": options.num_rows, "L": options.length}
+        accepted = options.acceptance
+        case |= {"rule": accepted.rule, "label": str(accepted.label), "K": options.num_rows, "L": options.length}
+        case |= {"relaxation": accepted.relaxation, "strength": accepted.strength} if accepted.relaxation else {}
+        case |= {"budget": accepted.budget} if accepted.budget < math.inf else {}
     done = Summary(**record["summary"])
     figures.add(case, "tokens_per_round", done.tokens_per_round, "tokens")
+    if done.num_drafted and options.acceptance.relaxation:
+        figures.add(case, "divergence", done.divergence, "nats")
     if done.num_drafted:
         figures.add(case, "acceptance", done.acceptance, "share of block positions")
         figures.add(case, "up_bytes_per_drafted_token", link.up_bytes / done.num_drafted, "bytes")
@@ -94,6 +109,7 @@ def _count(figures: Figures, options: DemoOptions, system: str, record: dict[str
 _ROWS = (
     ("tokens per round", "tokens_per_round", "{:.2f}"),
     ("acceptance (share of a block that stands)", "acceptance", "{:.0%}"),
+    ("divergence from the target, nats", "divergence", "{:.2f}"),
     ("bytes up per token", "up_bytes_per_token", "{:.0f}"),
     ("bytes up per drafted token", "up_bytes_per_drafted_token", "{:.0f}"),
     ("bytes down per token", "down_bytes_per_token", "{:.0f}"),
@@ -106,5 +122,6 @@ def _table(figures: Figures) -> Table:
     table = Table("", "with drafts", "cloud alone")
     for title, metric, form in _ROWS:
         values = [figures.value(metric, system=system) for system in ("cactus", "plain")]
-        table.add_row(title, *("-" if value is None else form.format(value) for value in values))
+        if values != [None, None]:
+            table.add_row(title, *("-" if value is None else form.format(value) for value in values))
     return table

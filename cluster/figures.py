@@ -2,17 +2,23 @@
 
     {"bench", "machine", "versions", "rows": [{"case": {...}, "metric", "value", "unit", "low", "high"}]}
 
-`low` and `high` bound the median over repeated runs; a single run has none.
+`low` and `high` bound the value: a 95% interval of a mean, or the quartiles of repeated timings; a single figure
+has none. A value that is infinite is null.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 _VERSIONS_OF = ("cactus-serving", "torch", "transformers", "ray", "grpcio", "onnxruntime", "numpy")
 
@@ -24,9 +30,21 @@ class Figures:
     bench: str
     rows: list[dict[str, object]] = field(default_factory=list)
 
-    def add(self, case: Case, metric: str, value: float, unit: str) -> None:
-        """One figure of a single run."""
-        self.rows.append({"case": case, "metric": metric, "value": value, "unit": unit, "low": None, "high": None})
+    def add(self, case: Case, metric: str, value: float, unit: str, *, low: float | None = None, high: float | None = None) -> None:
+        """One figure, with its interval where it has one."""
+        finite = [number if number is not None and math.isfinite(number) else None for number in (value, low, high)]
+        self.rows.append({"case": case, "metric": metric, **dict(zip(("value", "low", "high"), finite, strict=True)), "unit": unit})
+
+    def add_mean(self, case: Case, metric: str, values: Sequence[float] | NDArray[np.floating], unit: str) -> None:
+        """The mean of independent `values`, with its 95% interval."""
+        sample = np.asarray(values, dtype=np.float64)
+        mean, error = float(sample.mean()), float(1.96 * sample.std() / np.sqrt(len(sample)))
+        self.add(case, metric, mean, unit, low=mean - error, high=mean + error)
+
+    def add_times(self, case: Case, metric: str, seconds: Sequence[float], unit: str = "ms") -> None:
+        """The median of repeated timings, with their quartiles, in milliseconds."""
+        low, median, high = (float(1e3 * t) for t in np.percentile(seconds, [25, 50, 75]))
+        self.add(case, metric, median, unit, low=low, high=high)
 
     def value(self, metric: str, **case: str | float) -> float | None:
         """The figure of the first case that has all of `case`, or None."""

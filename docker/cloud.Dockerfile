@@ -6,6 +6,7 @@ COPY cactus_core cactus_core
 COPY edge edge
 COPY cloud cloud
 COPY cluster cluster
+COPY benchmarks benchmarks
 RUN pip install --no-cache-dir '.[cloud]'
 COPY models/demo/target models/demo/target
 RUN useradd --create-home cactus

@@ -6,6 +6,7 @@ COPY cactus_core cactus_core
 COPY edge edge
 COPY cloud cloud
 COPY cluster cluster
+COPY benchmarks benchmarks
 RUN pip install --no-cache-dir '.[edge]'
 COPY models/demo/draft models/demo/draft
 RUN useradd --create-home cactus

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,6 +14,7 @@ import typer
 from cactus_core.demo_pair import demo_model
 
 if TYPE_CHECKING:
+    from cactus_core.acceptance import Acceptance
     from cactus_core.sampling import SamplingParams
     from edge.client import Completion
 
@@ -23,6 +25,8 @@ SeedOption = Annotated[int | None, typer.Option(min=0, help="the same seed draws
 MaxTokensOption = Annotated[int, typer.Option(min=1)]
 DraftsOption = Annotated[int, typer.Option("--drafts", min=1, help="K, paths a block")]
 BlockOption = Annotated[int, typer.Option("--block", min=1, help="L, tokens a path")]
+DeltaOption = Annotated[float | None, typer.Option(help="nats that each token's law may stray from the target's; default: none")]
+BudgetOption = Annotated[float | None, typer.Option(help="nats that the whole text may stray; default: as many as its tokens do")]
 DEFAULT_ENDPOINT = "127.0.0.1:7800"
 DEFAULT_PROMPT = "class Queue:\n    def __init__(self"
 
@@ -41,6 +45,11 @@ def generate(
     drafts: DraftsOption = 4,
     block: BlockOption = 6,
     support: Annotated[int | None, typer.Option(min=1, help="S, tokens a law may name: fewer cost fewer bytes and bring less")] = None,
+    rule: Annotated[str | None, typer.Option(help="what decides which tokens stand: a name that `cactus describe` lists")] = None,
+    delta: DeltaOption = None,
+    relaxation: Annotated[str | None, typer.Option(help="another relaxation than --delta's: a name that `cactus describe` lists")] = None,
+    strength: Annotated[float | None, typer.Option(help="of --relaxation: its delta, price, alpha, ...")] = None,
+    budget: BudgetOption = None,
     plain: Annotated[bool, typer.Option("--plain", help="let the cloud decode alone, without drafts")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="also write the text, its tokens and the sums to this file")] = None,
 ) -> None:
@@ -49,6 +58,7 @@ def generate(
 
     seed = secrets.randbits(63) if seed is None else seed
     sampling = SamplingParams(temperature, top_k, top_p)
+    acceptance = acceptance_of(rule=rule, delta=delta, relaxation=relaxation, strength=strength, budget=budget)
     source = draft or demo_model("draft")
     completion = asyncio.run(
         _generate(
@@ -56,6 +66,7 @@ def generate(
             endpoint,
             source,
             sampling,
+            acceptance,
             seed=seed,
             max_tokens=max_tokens,
             num_rows=drafts,
@@ -73,6 +84,7 @@ async def _generate(
     address: str,
     source: str,
     sampling: SamplingParams,
+    acceptance: Acceptance,
     *,
     seed: int,
     max_tokens: int,
@@ -94,12 +106,42 @@ async def _generate(
     completion, terminal = Completion(prompt), Terminal(prompt)
     async with Endpoint(address) as endpoint:
         pieces = Client(endpoint, *client_of).generate(
-            completion, max_tokens=max_tokens, sampling=sampling, seed=seed, num_rows=num_rows, length=length
+            completion,
+            max_tokens=max_tokens,
+            sampling=sampling,
+            seed=seed,
+            num_rows=num_rows,
+            length=length,
+            acceptance=acceptance,
         )
         async for piece in pieces:
             terminal.show(piece)
-    terminal.show_end(completion.summary)
+    terminal.show_end(completion)
     return completion
+
+
+def acceptance_of(
+    *,
+    rule: str | None = None,
+    delta: float | None = None,
+    relaxation: str | None = None,
+    strength: float | None = None,
+    budget: float | None = None,
+) -> Acceptance:
+    """What the flags of those names ask for. Raises `InvalidInput` or `Unsupported` where they do not hold together."""
+    from cactus_core.acceptance import Acceptance
+    from cactus_core.errors import InvalidInput
+    from cactus_core.rules import DEFAULT_RULE
+
+    if delta is not None and (relaxation, strength) != (None, None):
+        raise InvalidInput("--delta stands for --relaxation certified and its --strength; give one or the other")
+    if delta is not None:
+        relaxation, strength = "certified", delta
+    if (relaxation is None) != (strength is None):
+        raise InvalidInput("--relaxation and --strength go together; `cactus describe` lists them")
+    if relaxation is None and budget is not None:
+        raise InvalidInput("--budget needs something to spend it on; try --delta 0.05")
+    return Acceptance(rule or DEFAULT_RULE, relaxation or "", strength or 0.0, math.inf if budget is None else budget)
 
 
 def describe(endpoint: EndpointOption = DEFAULT_ENDPOINT) -> None:
@@ -112,6 +154,7 @@ def describe(endpoint: EndpointOption = DEFAULT_ENDPOINT) -> None:
         print(f"{endpoint} serves {served.model}")
         print(f"vocabulary: {served.vocab_size} tokens, tokenizer {served.fingerprint}; longest text: {served.max_positions} tokens")
         print(f"rules: {', '.join(f'{name} ({label})' for name, label in served.rules.items())}")
+        print(f"relaxations: {', '.join(f'{name} ({strength})' for name, strength in served.relaxations.items())}")
         print(f"blocks: at most {served.limits.max_rows} x {served.limits.max_length} drafted tokens")
 
     asyncio.run(ask())

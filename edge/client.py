@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass, field
 
+from cactus_core.acceptance import Acceptance
 from cactus_core.errors import Mismatch
 from cactus_core.sampling import SamplingParams
 from cactus_core.session import Request
@@ -14,6 +16,8 @@ from edge.link import Endpoint
 from edge.speculate import Round, Token, decode_alone, speculate
 from edge.summary import Summary
 from edge.tokenizer import Tokenizer
+
+_DEFAULT = Acceptance()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +30,31 @@ class Piece:
 
 @dataclass(slots=True)
 class Completion:
-    """A text as it grows; complete once `Client.generate` has yielded its last piece."""
+    """A text as it grows, decided as `acceptance` says; complete once `Client.generate` has yielded its last piece."""
 
     prompt: str
     text: str = ""
     tokens: list[Token] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
     summary: Summary = field(default_factory=Summary)
+    acceptance: Acceptance = _DEFAULT
 
     def as_record(self) -> dict[str, object]:
-        """For a JSON file: the text, each token with its origin, each round's sizes and times, and the sums."""
+        """For a JSON file: the text, each token with its origin and the ledger's entry, each round's sizes and times, and the sums."""
         rounds = [{k: v for k, v in asdict(done).items() if k != "tokens"} for done in self.rounds]
-        tokens = [asdict(token) for token in self.tokens]
-        return {"prompt": self.prompt, "text": self.text, "summary": asdict(self.summary), "tokens": tokens, "rounds": rounds}
+        return {
+            "prompt": self.prompt,
+            "text": self.text,
+            "acceptance": {**_finite(asdict(self.acceptance)), "label": self.acceptance.label},
+            "summary": _finite(asdict(self.summary)),
+            "tokens": [_finite(asdict(token)) for token in self.tokens],
+            "rounds": rounds,
+        }
+
+
+def _finite(record: Mapping[str, object]) -> dict[str, object]:
+    """JSON has no infinity: null."""
+    return {name: None if isinstance(value, float) and math.isinf(value) else value for name, value in record.items()}
 
 
 class Client:
@@ -50,7 +66,15 @@ class Client:
         self._drafter = drafter
 
     async def generate(
-        self, completion: Completion, *, max_tokens: int, sampling: SamplingParams, seed: int, num_rows: int, length: int
+        self,
+        completion: Completion,
+        *,
+        max_tokens: int,
+        sampling: SamplingParams,
+        seed: int,
+        num_rows: int,
+        length: int,
+        acceptance: Acceptance = _DEFAULT,
     ) -> AsyncIterator[Piece]:
         """Yields each token as its round is decided, and fills `completion` (mutated).
 
@@ -63,6 +87,7 @@ class Client:
             seed=seed,
             fingerprint=self._tokenizer.fingerprint,
             sampling=sampling,
+            acceptance=acceptance,
             decode_alone=self._drafter is None,
         )
         served = await self._endpoint.describe()
@@ -70,6 +95,8 @@ class Client:
             raise Mismatch(
                 f"the draft's tokenizer is not that of {served.model!r} at {self._endpoint.address}; use a draft made for that target"
             )
+        completion.acceptance = acceptance
+        completion.summary.budget = None if math.isinf(acceptance.budget) else acceptance.budget
         text_of = self._tokenizer.stream()
         started = time.monotonic()
         async with self._endpoint.open(request) as link:

@@ -26,9 +26,12 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
+    """`logprob` is natural; `divergence` is what the token cost of the budget, in nats: 0 where nothing was relaxed."""
+
     id: int
     origin: Origin
     logprob: float
+    divergence: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ def _round(block: Block, decision: Decision, draft_s: float, wait_s: float) -> R
         else:
             origins.append(Origin.BONUS if decision.num_accepted == block.length else Origin.CORRECTED)
     return Round(
-        tokens=tuple(Token(i, o, p) for i, o, p in zip(ids, origins, decision.logprobs, strict=True)),
+        tokens=tuple(Token(*of_token) for of_token in zip(ids, origins, decision.logprobs, decision.divergence, strict=True)),
         num_rows=block.num_rows,
         length=block.length,
         num_accepted=decision.num_accepted,

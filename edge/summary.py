@@ -9,7 +9,10 @@ from edge.speculate import Round
 
 @dataclass(slots=True)
 class Summary:
-    """Sums over a response's rounds. `wall_s` runs from the request's opening to its last token, `ttft_s` to its first."""
+    """Sums over a response's rounds. `wall_s` runs from the request's opening to its last token, `ttft_s` to its first.
+
+    `divergence` is the ledger's sum, in nats, and `budget` the most that it may come to; None where nobody set one.
+    """
 
     num_tokens: int = 0
     num_rounds: int = 0
@@ -22,6 +25,8 @@ class Summary:
     verify_s: float = 0.0
     ttft_s: float = 0.0
     wall_s: float = 0.0
+    divergence: float = 0.0
+    budget: float | None = None
 
     def add(self, done: Round, since_start_s: float) -> None:
         """Counts one round that ended `since_start_s` after the request was opened."""
@@ -37,6 +42,8 @@ class Summary:
         self.queue_s += done.queue_s
         self.verify_s += done.verify_s
         self.wall_s = since_start_s
+        for token in done.tokens:  # one by one, as the cloud adds them up: the same sum to the last bit
+            self.divergence += token.divergence
 
     @property
     def tokens_per_round(self) -> float:

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("cactus_core", "edge", "cloud", "cluster")
+PACKAGES = ("cactus_core", "edge", "cloud", "cluster", "benchmarks")
 MAY_IMPORT = {
     "cactus_core": {"cactus_core"},
     "edge": {"edge", "cactus_core"},
     "cloud": {"cloud", "cactus_core"},
     "cluster": {"cluster", "cloud", "edge", "cactus_core"},
+    "benchmarks": set(PACKAGES),
 }
 NEVER = {
     "edge": {"torch", "transformers", "ray"},

@@ -6,15 +6,20 @@ hold raises `InvalidInput`, one line that says why.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from cactus_core.acceptance import Acceptance
 from cactus_core.block import Block, empty_block
 from cactus_core.coins import Ints
 from cactus_core.errors import InvalidInput, Mismatch
 from cactus_core.lattice import LatticeLaws
+from cactus_core.rules import DEFAULT_RULE
 from cactus_core.sampling import SamplingParams
 from cactus_core.session import PROTOCOL, Decision, Finish, Limits, Request, Served
 from cactus_core.wire import varints
+from cactus_core.wire.laws import decode_laws, encode_laws
 from cactus_core.wire.v1 import speculation_pb2 as pb
 
 _FINISH = {None: pb.FINISH_NONE, Finish.STOP: pb.FINISH_STOP, Finish.LENGTH: pb.FINISH_LENGTH}
@@ -22,29 +27,14 @@ _FINISHED = {number: finish for finish, number in _FINISH.items()}
 
 
 def pack_laws(laws: LatticeLaws) -> pb.Laws:
-    used = laws.counts > 0
-    gaps = np.diff(laws.ids, prepend=-1, axis=-1) - 1
-    numbers = np.concatenate([laws.sizes, gaps[used], laws.counts[used] - 1])
-    return pb.Laws(bits=laws.bits, num_laws=len(laws.ids), deflated_varints=varints.deflate(numbers))
+    return pb.Laws(bits=laws.bits, num_laws=len(laws.ids), packed=encode_laws(laws))
 
 
 def unpack_laws(message: pb.Laws, limits: Limits) -> LatticeLaws:
-    num_laws, most = message.num_laws, limits.max_rows * limits.max_length
-    if num_laws > most:
-        raise InvalidInput(f"a block may hold at most {most} laws, not {num_laws}")
-    numbers = varints.inflate(message.deflated_varints, num_laws * (1 + 2 * limits.max_support))
-    sizes = numbers[:num_laws]
-    if len(sizes) < num_laws or (sizes < 1).any() or (sizes > limits.max_support).any():
-        raise InvalidInput(f"each law's support must hold 1 to {limits.max_support} tokens")
-    total = int(sizes.sum())
-    if len(numbers) != num_laws + 2 * total:
-        raise InvalidInput(f"laws on {total} tokens need {num_laws + 2 * total} numbers, not {len(numbers)}")
-    used = np.arange(sizes.max(initial=0))[None, :] < sizes[:, None]
-    ids, counts = np.zeros(used.shape, dtype=np.int64), np.zeros(used.shape, dtype=np.int64)
-    ids[used] = numbers[num_laws : num_laws + total] + 1
-    ids = np.where(used, np.cumsum(ids, -1) - 1, 0)
-    counts[used] = numbers[num_laws + total :] + 1
-    return LatticeLaws(ids, counts, message.bits)
+    most = limits.max_rows * limits.max_length
+    if message.num_laws > most:
+        raise InvalidInput(f"a block may hold at most {most} laws, not {message.num_laws}")
+    return decode_laws(message.packed, message.num_laws, message.bits, limits.max_support)
 
 
 def pack_block(block: Block, round_number: int) -> pb.DraftBlock:
@@ -85,6 +75,16 @@ def _grid(data: bytes, num_rows: int, length: int) -> Ints:
     return numbers.reshape(num_rows, length)
 
 
+def pack_acceptance(acceptance: Acceptance) -> pb.Acceptance:
+    budget = None if math.isinf(acceptance.budget) else acceptance.budget
+    return pb.Acceptance(rule=acceptance.rule, relaxation=acceptance.relaxation, strength=acceptance.strength, budget=budget)
+
+
+def unpack_acceptance(message: pb.Acceptance) -> Acceptance:
+    budget = message.budget if message.HasField("budget") else math.inf
+    return Acceptance(message.rule or DEFAULT_RULE, message.relaxation, message.strength, budget)
+
+
 def pack_request(request: Request) -> pb.Open:
     sampling = request.sampling
     return pb.Open(
@@ -92,7 +92,7 @@ def pack_request(request: Request) -> pb.Open:
         model=request.model,
         fingerprint=request.fingerprint,
         sampling=pb.Sampling(temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p),
-        rule=request.rule,
+        acceptance=pack_acceptance(request.acceptance),
         seed=request.seed,
         prompt_varints=varints.encode(np.array(request.prompt)),
         max_tokens=request.max_tokens,
@@ -111,7 +111,7 @@ def unpack_request(message: pb.Open) -> Request:
         fingerprint=message.fingerprint,
         model=message.model,
         sampling=SamplingParams(sampling.temperature, sampling.top_k, sampling.top_p),
-        rule=message.rule,
+        acceptance=unpack_acceptance(message.acceptance),
         decode_alone=message.decode_alone,
     )
 
@@ -127,10 +127,12 @@ def pack_decision(decision: Decision, num_credits: int) -> pb.Decision:
         finish=_FINISH[decision.finish],
         timings=pb.Timings(queue_s=decision.queue_s, verify_s=decision.verify_s),
         credits=num_credits,
+        divergence=decision.divergence if any(decision.divergence) else (),
     )
 
 
 def unpack_decision(message: pb.Decision) -> Decision:
+    is_exact = not message.divergence
     return Decision(
         round=message.round,
         base=message.base,
@@ -138,6 +140,7 @@ def unpack_decision(message: pb.Decision) -> Decision:
         num_accepted=message.num_accepted,
         final=message.final_token if message.HasField("final_token") else None,
         logprobs=tuple(message.logprobs),
+        divergence=(0.0,) * len(message.logprobs) if is_exact else tuple(message.divergence),
         finish=_FINISHED[message.finish],
         queue_s=message.timings.queue_s,
         verify_s=message.timings.verify_s,
@@ -159,6 +162,7 @@ def pack_served(served: Served) -> pb.Description:
             max_frame_bytes=limits.max_frame_bytes,
         ),
         rules=[pb.Rule(name=name, label=label) for name, label in served.rules.items()],
+        relaxations=[pb.Relaxation(name=name, strength=strength) for name, strength in served.relaxations.items()],
     )
 
 
@@ -171,4 +175,5 @@ def unpack_served(message: pb.Description) -> Served:
         max_positions=message.max_positions,
         limits=Limits(limits.max_rows, limits.max_length, limits.max_support, limits.max_frame_bytes),
         rules={rule.name: rule.label for rule in message.rules},
+        relaxations={relaxation.name: relaxation.strength for relaxation in message.relaxations},
     )

@@ -1,11 +1,6 @@
-"""Unsigned LEB128 integers, many at a time: seven bits a byte, lowest first, the high bit set on all but the last byte.
-
-Where most are small they are deflated (RFC 1951) too, by Huffman codes alone: there are no repeats to find.
-"""
+"""Unsigned LEB128 integers, many at a time: seven bits a byte, lowest first, the high bit set on all but the last byte."""
 
 from __future__ import annotations
-
-import zlib
 
 import numpy as np
 
@@ -39,21 +34,3 @@ def decode(data: bytes) -> Ints:
     if place.max() >= _MAX_BYTES:
         raise InvalidInput(f"a varint field holds a number of more than {_MAX_BYTES} bytes")
     return np.add.reduceat((octets & 0x7F).astype(np.int64) << (7 * place), starts)
-
-
-def deflate(values: Ints) -> bytes:
-    """`encode`, deflated."""
-    packer = zlib.compressobj(level=6, wbits=-zlib.MAX_WBITS, memLevel=9, strategy=zlib.Z_HUFFMAN_ONLY)
-    return packer.compress(encode(values)) + packer.flush()
-
-
-def inflate(data: bytes, max_values: int) -> Ints:
-    """What was deflated, at most `max_values` integers. Raises `InvalidInput` for more, and for what is not whole; unpacks no further."""
-    unpacker = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
-    try:
-        octets = unpacker.decompress(data, max_values * _MAX_BYTES)
-    except zlib.error as error:
-        raise InvalidInput(f"a deflated field cannot be inflated: {error}") from None
-    if not unpacker.eof or unpacker.unused_data:
-        raise InvalidInput(f"a deflated field holds more than {max_values} numbers, or is not whole")
-    return decode(octets)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from cactus_core.acceptance import Acceptance
 from cactus_core.block import Block, empty_block
-from cactus_core.errors import InvalidInput, LimitExceeded, Mismatch, StaleBase, Unavailable, Unsupported
+from cactus_core.errors import InvalidInput, LimitExceeded, Mismatch, StaleBase, Unavailable
 from cactus_core.fingerprint import fingerprint
 from cactus_core.lattice import LatticeLaws
 from cactus_core.sampling import SamplingParams
@@ -29,19 +30,19 @@ def request_for(pair, prompt, max_tokens=24, **others):
 
 
 def complete(engine, request, block_after):
-    """The whole text's tokens, with the block that `block_after(text)` gives for each round."""
-    session, text, rounds = engine.open(request), list(request.prompt), 0
+    """The whole text's tokens, with the block that `block_after(text)` gives for each round, and the decisions."""
+    session, text, decisions = engine.open(request), list(request.prompt), []
     try:
         while True:
             block = block_after(text)
-            decision = engine.submit(session, rounds, block).result(timeout=60)
+            decision = engine.submit(session, len(decisions), block).result(timeout=60)
             emitted = block.tokens[decision.row, : decision.num_accepted].tolist() if decision.num_accepted else []
             emitted += [] if decision.final is None else [decision.final]
-            assert len(decision.logprobs) == len(emitted)
             text += emitted
-            rounds += 1
+            decisions.append(decision)
             if decision.finish is not None:
-                return text[len(request.prompt) :], decision, rounds
+                assert session.ledger.entries == [nats for made in decisions for nats in made.divergence]
+                return text[len(request.prompt) :], decisions
     finally:
         engine.close(session)
 
@@ -72,20 +73,20 @@ def greedy_reference(pair, prompt, count):
 @pytest.mark.parametrize("blocks", [plain, random_drafts], ids=["alone", "drafted"])
 def test_greedy_text_is_the_models_own(engine, qwen3, blocks):
     for prompt in ([3], [4, 5, 6], list(range(2, 60))):
-        text, _, _ = complete(engine, request_for(qwen3, prompt, sampling=GREEDY), blocks)
+        text, _ = complete(engine, request_for(qwen3, prompt, sampling=GREEDY), blocks)
         assert text == greedy_reference(qwen3, prompt, 24)
 
 
 def test_a_right_guess_stands_whole_and_brings_a_bonus_token(engine, qwen3):
     prompt = [9, 8, 7]
     reference = greedy_reference(qwen3, prompt, 24)
-    text, _, rounds = complete(
+    text, decisions = complete(
         engine,
         request_for(qwen3, prompt, sampling=GREEDY),
         lambda text: known_path(reference[len(text) - 3 :][:5] or [2], len(text)),
     )
     assert text == reference
-    assert rounds == -(-len(reference) // 6)
+    assert len(decisions) == -(-len(reference) // 6)
 
 
 def test_sessions_in_one_step_do_not_disturb_each_other(engine, qwen3):
@@ -109,7 +110,7 @@ def test_sessions_in_one_step_do_not_disturb_each_other(engine, qwen3):
 
 def test_max_tokens_ends_inside_a_block(engine, qwen3):
     reference = greedy_reference(qwen3, [5], 24)
-    text, last, _ = complete(
+    text, [last] = complete(
         engine, request_for(qwen3, [5], max_tokens=3, sampling=GREEDY), lambda t: known_path(reference[len(t) - 1 :][:6], len(t))
     )
     assert (text, last.finish, last.final) == (reference[:3], Finish.LENGTH, None)
@@ -119,8 +120,42 @@ def test_an_end_of_text_token_ends_inside_a_block(engine, qwen3):
     end = min(qwen3.target.eos_token_ids)
     # With temperature so high that all tokens are alike, a certain draft of the end token stands soon.
     request = request_for(qwen3, [5], max_tokens=400, sampling=SamplingParams(temperature=100.0))
-    text, last, _ = complete(engine, request, lambda t: known_path([end, 3, 4], len(t)))
-    assert (text.count(end), text[-1], last.finish) == (1, end, Finish.STOP)
+    text, decisions = complete(engine, request, lambda t: known_path([end, 3, 4], len(t)))
+    assert (text.count(end), text[-1], decisions[-1].finish) == (1, end, Finish.STOP)
+
+
+RELAXED = [Acceptance("nearest+block", "certified", 0.4, 2.0), Acceptance("quota+token", "priced", 0.5, 1.0)]
+
+
+@pytest.mark.parametrize("acceptance", RELAXED, ids=lambda a: a.relaxation)
+def test_a_budget_is_spent_and_never_exceeded(engine, qwen3, acceptance):
+    for seed in range(4):
+        request = request_for(qwen3, [5, seed], seed=seed, max_tokens=40, acceptance=acceptance)
+        text, decisions = complete(engine, request, random_drafts)
+        spent = sum(nats for decision in decisions for nats in decision.divergence)
+        assert len(text) < 20 or 0.99 * acceptance.budget < spent
+        assert spent <= acceptance.budget
+
+
+def test_only_tokens_that_were_emitted_are_charged(engine, qwen3):
+    """Of the same first block less is charged where the text may take less of it."""
+    cuts = 0
+    for seed in range(10):
+        runs = []
+        for max_tokens in (1, 2, 24):
+            request = request_for(
+                qwen3, [6, 6], seed=seed, max_tokens=max_tokens, acceptance=Acceptance(relaxation="certified", strength=0.5)
+            )
+            runs.append(complete(engine, request, random_drafts)[1][0].divergence)
+        assert runs[0] == runs[2][:1]
+        assert runs[1][:2] == runs[2][:2]
+        cuts += len(runs[2]) > 2 and runs[2][1] > 0
+    assert cuts > 1
+
+
+def test_an_exact_request_costs_nothing(engine, qwen3):
+    _, decisions = complete(engine, request_for(qwen3, [5, 6]), random_drafts)
+    assert not any(nats for decision in decisions for nats in decision.divergence)
 
 
 def test_a_round_sent_twice_is_decided_once(engine, qwen3):
@@ -146,9 +181,8 @@ def test_requests_that_cannot_be_served_are_refused(engine, qwen3):
         ({"model": "other"}, Mismatch),
         ({"prompt": (1000,)}, InvalidInput),
         ({"max_tokens": 5000}, LimitExceeded),
-        ({"rule": "wishful"}, Unsupported),
     ):
-        fields = {name: getattr(good, name) for name in ("prompt", "max_tokens", "seed", "fingerprint", "model", "sampling", "rule")}
+        fields = {name: getattr(good, name) for name in ("prompt", "max_tokens", "seed", "fingerprint", "model", "sampling")}
         with pytest.raises(error):
             engine.open(Request(**{**fields, **change}))
 

@@ -30,11 +30,25 @@ def test_a_seed_repeats_a_text(cactus, cluster, draft):
     assert texts[0] == texts[1]
 
 
+def test_a_relaxed_text_keeps_to_its_budget_and_says_what_it_spent(cactus, cluster, draft, tmp_path):
+    record = tmp_path / "record.json"
+    line = ("generate", "def main(", "--endpoint", cluster, "--draft", draft, "--seed", 3, "--json", record)
+    status, out, error = cactus.run(*line, "--max-tokens", 60, "--delta", 0.1, "--budget", 1.5)
+    assert (status, error) == (0, "")
+    done = json.loads(record.read_text("utf8"))
+    spent = done["summary"]["divergence"]
+    assert f"nearest+block, bounded: {spent:.2f} of 1.50 nats spent" in out
+    assert 0.0 < spent <= done["summary"]["budget"] == 1.5
+    assert sum(token["divergence"] for token in done["tokens"]) == pytest.approx(spent)
+    assert done["acceptance"] == {"rule": "nearest+block", "relaxation": "certified", "strength": 0.1, "budget": 1.5, "label": "bounded"}
+
+
 def test_describe_names_model_and_rules(cactus, cluster):
     status, out, _ = cactus.run("describe", "--endpoint", cluster)
     assert status == 0
     assert "serves target" in out
-    assert "quota (exact)" in out
+    assert "nearest+block (exact)" in out
+    assert "certified (delta)" in out
 
 
 def test_bad_use_of_generate_is_one_line_each(cactus, cluster, draft, tmp_path):
@@ -46,6 +60,9 @@ def test_bad_use_of_generate_is_one_line_each(cactus, cluster, draft, tmp_path):
         (("--endpoint", cluster, "--draft", tmp_path / "empty"), "cactus export"),
         (("--endpoint", cluster, "--draft", draft, "--max-tokens", 100_000), "2048 positions"),
         (("--endpoint", cluster, "--draft", draft, "--top-p", 0), "top_p"),
+        (("--endpoint", cluster, "--draft", draft, "--delta", -1), "delta must be 0 or more"),
+        (("--endpoint", cluster, "--draft", draft, "--budget", 3), "--budget needs something to spend it on"),
+        (("--endpoint", cluster, "--draft", draft, "--rule", "wishful"), "no acceptance rule is called 'wishful'"),
     ):
         status, out, error = cactus.run("generate", "def f(", *arguments)
         assert (status, out) == (1, ""), arguments
@@ -89,7 +106,7 @@ def test_an_interrupted_demo_leaves_nothing_running(cactus, ending):
 
 def test_the_demo_shows_both_systems_and_writes_their_figures(cactus, tmp_path):
     figures = tmp_path / "figures.json"
-    status, out, error = cactus.run("demo", "--max-tokens", 80, "--json", figures)
+    status, out, error = cactus.run("demo", "--max-tokens", 80, "--delta", 0.05, "--budget", 1, "--json", figures)
     assert (status, error) == (0, "")
     assert "cloud alone" in out
     rows = json.loads(figures.read_text("utf8"))["rows"]
@@ -98,4 +115,5 @@ def test_the_demo_shows_both_systems_and_writes_their_figures(cactus, tmp_path):
     assert value["cactus", "tokens_per_round"] > 2.0
     assert 0 < value["cactus", "up_bytes_per_drafted_token"] <= 700
     assert value["cactus", "tokens_per_s"] > 0
+    assert 0 < value["cactus", "divergence"] <= 1
     assert cactus.left_running() == []

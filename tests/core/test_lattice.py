@@ -1,5 +1,7 @@
 """Lattice laws: what a drafter samples from."""
 
+from math import comb, log2
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -29,6 +31,15 @@ def test_a_certain_token_takes_the_whole_law():
     laws = quantise(np.array([[0.0, 1.0, 0.0]]), 3, 8)
     assert laws.ids.tolist() == [[1]]
     assert laws.counts.tolist() == [[256]]
+
+
+@pytest.mark.parametrize("vocab_size", [40, 50_000])
+def test_combinatorial_size_counts_supports_and_compositions(vocab_size):
+    laws = quantise(np.random.default_rng(1).dirichlet(np.full(40, 0.2), 20), 40, 10)
+    exact = [log2(comb(vocab_size, size) * comb(1023, size - 1)) for size in laws.sizes.tolist()]
+    assert np.allclose(laws.combinatorial_bits(vocab_size), exact, rtol=0, atol=1e-6)
+    with pytest.raises(InvalidInput, match="needs a vocabulary"):
+        laws.combinatorial_bits(1)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ class Counting:
 
 
 class Scripted:
-    """Accepts as many tokens as the script says, then 7; ends the text with the script."""
+    """Accepts as many tokens as the script says, then 7; ends the text with the script. An accepted token costs an eighth of a nat."""
 
     def __init__(self, script):
         self.script = list(script)
@@ -31,7 +31,8 @@ class Scripted:
         self.blocks.append(block)
         accepted = min(self.script.pop(0), block.length)
         finish = None if self.script else Finish.LENGTH
-        return Decision(round_number, block.base, 0, accepted, 7, (-0.5,) * (accepted + 1), finish, 0.0, 0.0)
+        divergence = (0.125,) * accepted + (0.0,)
+        return Decision(round_number, block.base, 0, accepted, 7, (-0.5,) * (accepted + 1), divergence, finish, 0.0, 0.0)
 
 
 async def rounds(script, *, max_tokens=30, length=4):
@@ -69,4 +70,5 @@ async def test_the_summary_adds_the_rounds_up():
     for i, r in enumerate(done):
         summary.add(r, float(i + 1))
     assert (summary.num_tokens, summary.num_rounds, summary.num_drafted, summary.num_accepted) == (9, 3, 24, 6)
+    assert summary.divergence == 6 * 0.125
     assert (summary.tokens_per_round, summary.acceptance, summary.tokens_per_s, summary.ttft_s) == (3.0, 0.5, 3.0, 1.0)

@@ -1,5 +1,7 @@
 """Bad input ends its own request with one clear status, and nothing else."""
 
+import math
+
 import grpc
 import grpc.aio
 import pytest
@@ -84,6 +86,21 @@ async def test_frames_out_of_order_and_too_large_are_refused(small_pair):
         large = pb.EdgeFrame(draft_block=pb.DraftBlock(choice_varints=bytes(2 << 20)))
         status, _ = await raw_call(endpoint.address, [opening, large])
         assert status is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (await complete(endpoint, small_pair)).tokens
+
+
+async def test_an_acceptance_that_does_not_hold_together_is_refused_before_any_model_time(small_pair):
+    async with system(small_pair.target) as endpoint:
+        for fields, expected, says in (
+            ({"rule": "wishful"}, grpc.StatusCode.UNIMPLEMENTED, "no acceptance rule is called 'wishful'"),
+            ({"relaxation": "certified", "strength": math.nan}, grpc.StatusCode.INVALID_ARGUMENT, "strength"),
+            ({"relaxation": "certified", "strength": 0.1, "budget": -1.0}, grpc.StatusCode.INVALID_ARGUMENT, "budget"),
+        ):
+            opening = codec.pack_request(request_for(small_pair))
+            opening.acceptance.CopyFrom(pb.Acceptance(**fields))
+            status, details = await raw_call(endpoint.address, [pb.EdgeFrame(open=opening)])
+            assert status is expected
+            assert says in details
         assert (await complete(endpoint, small_pair)).tokens
 
 

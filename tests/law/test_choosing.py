@@ -1,55 +1,105 @@
-"""A choosing rule's told law is the law of what it takes, proved by enumeration."""
+"""A choosing rule's told law is the law of what it takes, proved by enumeration; and how good its law is."""
 
 import numpy as np
 import pytest
+from scipy.optimize import linprog
 
+from benchmarks.enumerating import every_branch
+from cactus_core import choosing
 from cactus_core.coins import Site
-from cactus_core.rules import RULES
-from tests.law.enumerating import every_branch
+from cactus_core.nearest import nearest
+
+CHOOSING = [choosing.first, choosing.ranked, choosing.kseq, choosing.kseq_or_none, choosing.quota, nearest]
 
 
-def random_law(rng, size, zeros):
-    law = rng.dirichlet(np.full(size, 0.7))
+def random_law(rng, size, zeros, sharpness=0.7):
+    law = rng.dirichlet(np.full(size, sharpness))
     law[rng.random(size) < zeros] = 0.0
     return law / law.sum() if law.sum() else np.eye(size)[0]
 
 
+def served(choose, draft, usable, num_paths):
+    """sum min(s, usable)."""
+    return np.minimum(choose(draft[None], usable[None], np.array([num_paths])).law[0], usable).sum()
+
+
 @pytest.mark.parametrize("num_paths", [1, 2, 3, 5])
-@pytest.mark.parametrize("rule", RULES.values(), ids=lambda rule: rule.name)
-def test_the_taken_token_has_the_law_that_is_told(rule, num_paths):
+@pytest.mark.parametrize("choose", CHOOSING, ids=lambda choose: choose.__name__)
+def test_the_taken_token_has_the_law_that_is_told(choose, num_paths):
     rng = np.random.default_rng(num_paths)
     for _ in range(12):
         size = int(rng.integers(1, 4))
-        draft, target = random_law(rng, size, 0.2), random_law(rng, size, 0.2) * rng.random()
-        weight = rng.random()
-        told = []
+        draft, usable = random_law(rng, size, 0.2), random_law(rng, size, 0.2) * rng.random()
+        choice = choose(draft[None], usable[None], np.array([num_paths]))
 
-        def program(coins, n, draft=draft, target=target, weight=weight, told=told):
+        def program(coins, n, draft=draft, choice=choice, size=size):
             proposed = np.stack([coins.draw(np.tile(draft, (n, 1)), Site.DRAFT, row) for row in range(num_paths)], -1)
-            active = np.ones((n, num_paths), dtype=bool)
-            taken, law = rule.choose(np.tile(draft, (n, 1)), np.tile(target, (n, 1)), np.full(n, weight), proposed, active, coins, 0)
-            told.append(law[0])
-            assert (law == law[0]).all()  # the law does not depend on what was drawn
-            return taken
+            one = type(choice)(
+                **{name: tiled(getattr(choice, name), n) for name in choice.__dataclass_fields__},
+            )
+            odds = one.odds(proposed, np.ones((n, num_paths), dtype=bool))
+            if not choice.abstains:
+                assert odds.sum(-1) == pytest.approx(1.0, abs=1e-12)
+            path = coins.draw(np.concatenate([odds, np.maximum(1 - odds.sum(-1, keepdims=True), 0) * choice.abstains], -1), Site.CHOOSE, 0)
+            return np.where(path < num_paths, proposed[np.arange(n), np.minimum(path, num_paths - 1)], size)
 
         taken, probability = every_branch(program)
-        assert np.bincount(taken, probability, minlength=size) == pytest.approx(told[0], abs=1e-12)
+        assert np.bincount(taken, probability, minlength=size + 1)[:size] == pytest.approx(choice.law[0], abs=1e-12)
 
 
-def test_more_paths_never_serve_the_target_less():
+def tiled(value, n):
+    return np.repeat(value, n, 0) if isinstance(value, np.ndarray) else value
+
+
+@pytest.mark.parametrize("choose", [choosing.quota, nearest], ids=lambda choose: choose.__name__)
+def test_more_paths_never_serve_the_target_less(choose):
     rng = np.random.default_rng(0)
     for _ in range(50):
         draft, target = random_law(rng, 6, 0.1), random_law(rng, 6, 0.1)
-        served = []
-        for num_paths in (1, 2, 4, 8, 16):
-            coins = NoFlips()
-            _, law = RULES["quota"].choose(
-                draft[None], target[None], np.ones(1), np.full((1, num_paths), draft.argmax()), np.ones((1, num_paths), bool), coins, 0
-            )
-            served.append(np.minimum(law[0], target).sum())
-        assert (np.diff(served) >= -1e-12).all()
+        assert (np.diff([served(choose, draft, target, m) for m in (1, 2, 4, 8, 16)]) >= -1e-6).all()
 
 
-class NoFlips:
-    def flip(self, probability, site, depth):
-        return np.zeros(probability.shape, bool)
+@pytest.mark.parametrize("num_paths", [2, 3, 4, 8])
+def test_nearest_serves_the_most_that_any_use_of_the_paths_can(num_paths):
+    """Against the optimum of the transport problem: min over sets A of P(some path is in A) + usable(not A), at thresholds of q/p."""
+    rng = np.random.default_rng(num_paths)
+    for _ in range(200):
+        size = int(rng.integers(1, 40))
+        draft, usable = random_law(rng, size, 0.1, 0.5), random_law(rng, size, 0.1, 0.5) * rng.uniform(0.3, 1.0)
+        order = np.argsort(-usable / np.maximum(draft, 1e-300))
+        drafted = np.concatenate([[0.0], np.cumsum(draft[order])])
+        used = np.concatenate([[0.0], np.cumsum(usable[order])])
+        best = (1 - np.maximum(1 - drafted, 0) ** num_paths + used[-1] - used).min()
+        assert served(nearest, draft, usable, num_paths) == pytest.approx(best, abs=1e-6)
+        for choose in CHOOSING:
+            assert served(choose, draft, usable, num_paths) <= best + 1e-9
+
+
+def test_nearest_is_the_least_divergent_law_that_the_paths_can_have():
+    """Against laws of the whole polytope: no mixture with any other achievable law is nearer, in three divergences at once."""
+    rng = np.random.default_rng(5)
+    for _ in range(60):
+        size, m = int(rng.integers(2, 5)), int(rng.integers(2, 5))
+        draft, usable = random_law(rng, size, 0.0), random_law(rng, size, 0.0)
+        law = nearest(draft[None], usable[None], np.array([m])).law[0]
+        sets = np.array([[(a >> x) & 1 for x in range(size)] for a in range(1, 2**size)], dtype=float)
+        bound = 1 - np.maximum(1 - sets @ draft, 0.0) ** m
+        assert (sets @ law <= bound + 1e-9).all()
+        slopes = (
+            np.log(np.maximum(law, 1e-12) / usable),  # KL(s || q)
+            -usable / np.maximum(law, 1e-12),  # KL(q || s)
+            law / usable,  # chi-square
+        )
+        for slope in slopes:  # of a convex function at s: s is its minimum if no law of the polytope lies downhill
+            downhill = linprog(slope, A_ub=sets, b_ub=bound, A_eq=np.ones((1, size)), b_eq=[1.0], bounds=(0, None))
+            assert downhill.fun >= slope @ law - 1e-5 * max(1.0, np.abs(slope).max())
+
+
+def test_a_string_that_is_not_quite_taut_is_told_as_it_is():
+    """Over a wide support Newton's steps and the sweeps leave something: the law still adds up, and keeps to the bound."""
+    rng = np.random.default_rng(1)
+    draft = rng.dirichlet(np.full(800, 0.3), 20)
+    usable = 0.6 * rng.dirichlet(np.full(800, 0.3), 20) + 0.4 * draft
+    law = nearest(draft, usable, np.full(20, 8)).law
+    assert law.sum(-1) == pytest.approx(1.0, abs=1e-12)
+    assert (law <= 1 - (1 - draft) ** 8 + 1e-12).all()

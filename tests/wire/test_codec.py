@@ -1,14 +1,15 @@
 """The wire: what goes in comes out, and what does not hold together is refused in one line."""
 
-import zlib
+import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cactus_core.acceptance import Acceptance
 from cactus_core.block import empty_block
-from cactus_core.errors import InvalidInput, Mismatch
+from cactus_core.errors import InvalidInput, Mismatch, Unsupported
 from cactus_core.lattice import quantise
 from cactus_core.sampling import SamplingParams
 from cactus_core.session import Decision, Finish, Limits, Request, Served
@@ -78,19 +79,25 @@ def many_laws():
 
 def wide_law():
     message = good()
-    message.laws.num_laws, message.laws.deflated_varints = 1, varints.deflate(np.array([1 << 34]))
+    message.laws.CopyFrom(codec.pack_laws(quantise(np.full((1, VOCAB), 1 / VOCAB), 65, 8)))
     return message
 
 
-def bomb():
+def other_sum():
     message = good()
-    message.laws.num_laws, message.laws.deflated_varints = 3, zlib.compress(bytes(1 << 24), wbits=-15)
+    message.laws.bits += 1
     return message
 
 
 def cut_short():
     message = good()
-    message.laws.deflated_varints = message.laws.deflated_varints[:-2]
+    message.laws.packed = message.laws.packed[:-2]
+    return message
+
+
+def too_long():
+    message = good()
+    message.laws.packed += b"\0"
     return message
 
 
@@ -105,9 +112,10 @@ def cut_short():
         (spoilt(law_varints=b"\x00\x01\x02\x03\x01\x02"), "share a prefix"),
         (far_token(), "vocabulary has 300"),
         (many_laws(), "at most 64 laws"),
-        (wide_law(), "1 to 64 tokens"),
-        (bomb(), "more than 387 numbers"),
-        (cut_short(), "not whole"),
+        (wide_law(), "at most 64 tokens, not 65"),
+        (other_sum(), "do not add up to 512"),
+        (cut_short(), "ends inside a number"),
+        (too_long(), "goes on after its last number"),
     ],
 )
 def test_blocks_that_do_not_hold_together_are_refused(message, word):
@@ -130,7 +138,7 @@ def test_random_bytes_are_a_block_or_an_input_error(laws, choices, law_of, num_r
         length=length,
         choice_varints=choices,
         law_varints=law_of,
-        laws=pb.Laws(bits=bits, num_laws=num_laws, deflated_varints=laws),
+        laws=pb.Laws(bits=bits, num_laws=num_laws, packed=laws),
     )
     try:
         codec.unpack_block(message, LIMITS, VOCAB)
@@ -139,13 +147,59 @@ def test_random_bytes_are_a_block_or_an_input_error(laws, choices, law_of, num_r
 
 
 def test_requests_decisions_and_descriptions_come_back():
-    request = Request((1, 2, 300), 5, 2**64 - 1, "ab", "m", SamplingParams(0.5, 3, 0.25), "quota", decode_alone=True)
-    assert codec.unpack_request(codec.pack_request(request)) == request
+    for acceptance in (
+        Acceptance(),
+        Acceptance("quota+token", "priced", 0.3),
+        Acceptance(relaxation="certified", strength=0.1, budget=0.0),
+    ):
+        request = Request((1, 2, 300), 5, 2**64 - 1, "ab", "m", SamplingParams(0.5, 3, 0.25), acceptance, decode_alone=True)
+        assert codec.unpack_request(codec.pack_request(request)) == request
     for final, finish in ((None, Finish.STOP), (0, None), (7, Finish.LENGTH)):
-        decision = Decision(1, 2, 3, 4, final, (-1.5, -0.25), finish, 0.5, 0.25)
-        assert codec.unpack_decision(codec.pack_decision(decision, 1)) == decision
-    served = Served("m", "f", 3, 4, Limits(), {"quota": "exact"})
+        for divergence in ((0.0, 0.0), (0.0, 0.125), (math.inf, 0.0)):
+            num_accepted = 2 - (final is not None)
+            decision = Decision(1, 2, 3, num_accepted, final, (-1.5, -0.25), divergence, finish, 0.5, 0.25)
+            assert codec.unpack_decision(codec.pack_decision(decision, 1)) == decision
+    served = Served("m", "f", 3, 4, Limits(), {"quota+token": "exact"}, {"certified": "delta"})
     assert codec.unpack_served(codec.pack_served(served)) == served
+
+
+def test_an_exact_decision_carries_no_ledger():
+    decision = Decision(1, 2, 3, 1, 7, (-1.5, -0.25), (0.0, 0.0), None, 0.5, 0.25)
+    assert not codec.pack_decision(decision, 1).divergence
+
+
+def test_a_decision_whose_ledger_does_not_fit_its_tokens_is_refused():
+    for divergence in ([0.5], [0.5, -0.5], [math.nan, 0.5]):
+        message = pb.Decision(num_accepted=2, logprobs=[-1.5, -0.25], divergence=divergence)
+        with pytest.raises(InvalidInput, match="entries"):
+            codec.unpack_decision(message)
+
+
+def test_a_request_that_names_no_acceptance_gets_the_default():
+    message = codec.pack_request(Request((1,), 5, 0, "ab"))
+    message.ClearField("acceptance")
+    assert codec.unpack_request(message).acceptance == Acceptance()
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "says"),
+    [
+        ({"rule": "wishful"}, Unsupported, "no acceptance rule is called 'wishful'"),
+        ({"relaxation": "wishful"}, Unsupported, "no relaxation is called 'wishful'"),
+        ({"relaxation": "certified", "strength": math.nan}, InvalidInput, "strength"),
+        ({"relaxation": "certified", "strength": -0.5}, InvalidInput, "delta must be 0 or more"),
+        ({"relaxation": "certified", "strength": 0.5, "budget": -1.0}, InvalidInput, "budget must be 0 nats or more"),
+        ({"relaxation": "certified", "strength": 0.5, "budget": math.nan}, InvalidInput, "budget must be 0 nats or more"),
+        ({"relaxation": "typical", "strength": 0.5, "budget": 1.0}, InvalidInput, "runs as published"),
+        ({"strength": 0.5}, InvalidInput, "needs a relaxation"),
+        ({"budget": 0.5}, InvalidInput, "needs a relaxation"),
+    ],
+)
+def test_acceptances_that_do_not_hold_together_are_refused(fields, error, says):
+    message = codec.pack_request(Request((1,), 5, 0, "ab"))
+    message.acceptance.CopyFrom(pb.Acceptance(**fields))
+    with pytest.raises(error, match=says):
+        codec.unpack_request(message)
 
 
 def test_another_protocol_is_refused():
@@ -158,12 +212,3 @@ def test_another_protocol_is_refused():
 def test_a_request_without_a_prompt_is_refused():
     with pytest.raises(InvalidInput, match="prompt is empty"):
         codec.unpack_request(pb.Open(protocol=1, max_tokens=3, sampling=pb.Sampling(top_p=1)))
-
-
-@given(st.lists(st.integers(0, 2**20), max_size=50), st.binary(max_size=60))
-def test_deflated_numbers_come_back_and_random_bytes_are_refused_or_read(numbers, data):
-    assert varints.inflate(varints.deflate(np.array(numbers, dtype=np.int64)), 50).tolist() == numbers
-    try:
-        assert len(varints.inflate(data, 10)) <= 50
-    except InvalidInput as error:
-        assert str(error)  # noqa: PT017  # most examples raise, some do not

@@ -21,7 +21,7 @@ class DescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Description(_message.Message):
-    __slots__ = ("protocol", "model", "fingerprint", "vocab_size", "max_positions", "limits", "rules")
+    __slots__ = ("protocol", "model", "fingerprint", "vocab_size", "max_positions", "limits", "rules", "relaxations")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
@@ -29,6 +29,7 @@ class Description(_message.Message):
     MAX_POSITIONS_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     RULES_FIELD_NUMBER: _ClassVar[int]
+    RELAXATIONS_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     model: str
     fingerprint: str
@@ -36,7 +37,8 @@ class Description(_message.Message):
     max_positions: int
     limits: Limits
     rules: _containers.RepeatedCompositeFieldContainer[Rule]
-    def __init__(self, protocol: _Optional[int] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., vocab_size: _Optional[int] = ..., max_positions: _Optional[int] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., rules: _Optional[_Iterable[_Union[Rule, _Mapping]]] = ...) -> None: ...
+    relaxations: _containers.RepeatedCompositeFieldContainer[Relaxation]
+    def __init__(self, protocol: _Optional[int] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., vocab_size: _Optional[int] = ..., max_positions: _Optional[int] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., rules: _Optional[_Iterable[_Union[Rule, _Mapping]]] = ..., relaxations: _Optional[_Iterable[_Union[Relaxation, _Mapping]]] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_rows", "max_length", "max_support", "max_frame_bytes")
@@ -58,6 +60,14 @@ class Rule(_message.Message):
     label: str
     def __init__(self, name: _Optional[str] = ..., label: _Optional[str] = ...) -> None: ...
 
+class Relaxation(_message.Message):
+    __slots__ = ("name", "strength")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STRENGTH_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    strength: str
+    def __init__(self, name: _Optional[str] = ..., strength: _Optional[str] = ...) -> None: ...
+
 class EdgeFrame(_message.Message):
     __slots__ = ("open", "draft_block", "close")
     OPEN_FIELD_NUMBER: _ClassVar[int]
@@ -77,12 +87,12 @@ class CloudFrame(_message.Message):
     def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("protocol", "model", "fingerprint", "sampling", "rule", "seed", "prompt_varints", "max_tokens", "decode_alone")
+    __slots__ = ("protocol", "model", "fingerprint", "sampling", "acceptance", "seed", "prompt_varints", "max_tokens", "decode_alone")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
-    RULE_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTANCE_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     PROMPT_VARINTS_FIELD_NUMBER: _ClassVar[int]
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -91,12 +101,12 @@ class Open(_message.Message):
     model: str
     fingerprint: str
     sampling: Sampling
-    rule: str
+    acceptance: Acceptance
     seed: int
     prompt_varints: bytes
     max_tokens: int
     decode_alone: bool
-    def __init__(self, protocol: _Optional[int] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., rule: _Optional[str] = ..., seed: _Optional[int] = ..., prompt_varints: _Optional[bytes] = ..., max_tokens: _Optional[int] = ..., decode_alone: _Optional[bool] = ...) -> None: ...
+    def __init__(self, protocol: _Optional[int] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., acceptance: _Optional[_Union[Acceptance, _Mapping]] = ..., seed: _Optional[int] = ..., prompt_varints: _Optional[bytes] = ..., max_tokens: _Optional[int] = ..., decode_alone: _Optional[bool] = ...) -> None: ...
 
 class Sampling(_message.Message):
     __slots__ = ("temperature", "top_k", "top_p")
@@ -107,6 +117,18 @@ class Sampling(_message.Message):
     top_k: int
     top_p: float
     def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ...) -> None: ...
+
+class Acceptance(_message.Message):
+    __slots__ = ("rule", "relaxation", "strength", "budget")
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    RELAXATION_FIELD_NUMBER: _ClassVar[int]
+    STRENGTH_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_FIELD_NUMBER: _ClassVar[int]
+    rule: str
+    relaxation: str
+    strength: float
+    budget: float
+    def __init__(self, rule: _Optional[str] = ..., relaxation: _Optional[str] = ..., strength: _Optional[float] = ..., budget: _Optional[float] = ...) -> None: ...
 
 class Opened(_message.Message):
     __slots__ = ("base", "credits")
@@ -135,17 +157,17 @@ class DraftBlock(_message.Message):
     def __init__(self, round: _Optional[int] = ..., base: _Optional[int] = ..., num_rows: _Optional[int] = ..., length: _Optional[int] = ..., choice_varints: _Optional[bytes] = ..., law_varints: _Optional[bytes] = ..., laws: _Optional[_Union[Laws, _Mapping]] = ...) -> None: ...
 
 class Laws(_message.Message):
-    __slots__ = ("bits", "num_laws", "deflated_varints")
+    __slots__ = ("bits", "num_laws", "packed")
     BITS_FIELD_NUMBER: _ClassVar[int]
     NUM_LAWS_FIELD_NUMBER: _ClassVar[int]
-    DEFLATED_VARINTS_FIELD_NUMBER: _ClassVar[int]
+    PACKED_FIELD_NUMBER: _ClassVar[int]
     bits: int
     num_laws: int
-    deflated_varints: bytes
-    def __init__(self, bits: _Optional[int] = ..., num_laws: _Optional[int] = ..., deflated_varints: _Optional[bytes] = ...) -> None: ...
+    packed: bytes
+    def __init__(self, bits: _Optional[int] = ..., num_laws: _Optional[int] = ..., packed: _Optional[bytes] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("round", "base", "row", "num_accepted", "final_token", "logprobs", "finish", "timings", "credits")
+    __slots__ = ("round", "base", "row", "num_accepted", "final_token", "logprobs", "finish", "timings", "credits", "divergence")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
     ROW_FIELD_NUMBER: _ClassVar[int]
@@ -155,6 +177,7 @@ class Decision(_message.Message):
     FINISH_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     CREDITS_FIELD_NUMBER: _ClassVar[int]
+    DIVERGENCE_FIELD_NUMBER: _ClassVar[int]
     round: int
     base: int
     row: int
@@ -164,7 +187,8 @@ class Decision(_message.Message):
     finish: Finish
     timings: Timings
     credits: int
-    def __init__(self, round: _Optional[int] = ..., base: _Optional[int] = ..., row: _Optional[int] = ..., num_accepted: _Optional[int] = ..., final_token: _Optional[int] = ..., logprobs: _Optional[_Iterable[float]] = ..., finish: _Optional[_Union[Finish, str]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., credits: _Optional[int] = ...) -> None: ...
+    divergence: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, round: _Optional[int] = ..., base: _Optional[int] = ..., row: _Optional[int] = ..., num_accepted: _Optional[int] = ..., final_token: _Optional[int] = ..., logprobs: _Optional[_Iterable[float]] = ..., finish: _Optional[_Union[Finish, str]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., credits: _Optional[int] = ..., divergence: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Timings(_message.Message):
     __slots__ = ("queue_s", "verify_s")

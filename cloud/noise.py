@@ -1,0 +1,53 @@
+"""The shared noise on the verifier's device: the torch twin of cactus_core/noise.py and cactus_core/gumbel.py.
+
+The same integers bit for bit, the same logarithms but for their last bits. Knows nothing of laws or drafts.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cactus_core.gumbel import PLACE, SMALLEST
+
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_LOW = 0xFFFFFFFF
+_ROUNDS = 10
+
+
+def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Four 32-bit words for each place of `counter`, four 32-bit words, under the 64-bit `key`; all int64, broadcast together.
+
+    A key of 2**63 or more is the int64 of the same bits.
+    """
+    c0, c1, c2, c3 = (word & _LOW for word in counter)
+    k0, k1 = key & _LOW, (key >> 32) & _LOW
+    for _ in range(_ROUNDS):
+        (left_high, left_low), (right_high, right_low) = _multiply(_MULTIPLIERS[0], c0), _multiply(_MULTIPLIERS[1], c2)
+        c0, c1, c2, c3 = right_high ^ c1 ^ k0, right_low, left_high ^ c3 ^ k1, left_low
+        k0, k1 = (k0 + _WEYL[0]) & _LOW, (k1 + _WEYL[1]) & _LOW
+    return c0, c1, c2, c3
+
+
+def uniform(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: Tensor) -> Tensor:
+    """A float64 in [0, 1) with 53 random bits for each place of `counter`."""
+    high, low, _, _ = philox(counter, key)
+    return ((high >> 5).double() * 67108864.0).add_(low >> 6).div_(9007199254740992.0)
+
+
+def gumbel(seeds: Tensor, positions: Tensor, tokens: Tensor) -> Tensor:
+    """As `cactus_core.gumbel.gumbel`, in float64 on the arguments' device: all int64, broadcast together.
+
+    Takes some five times the memory that it returns: a whole vocabulary for many rows is better made some rows at a time.
+    """
+    # Numbers without a dimension go with tensors of any device.
+    numbers = uniform((positions, tokens, torch.tensor(0), torch.tensor(PLACE)), seeds)
+    return numbers.clamp_(min=SMALLEST).log_().neg_().log_().neg_()
+
+
+def _multiply(multiplier: int, words: Tensor) -> tuple[Tensor, Tensor]:
+    """The high and the low 32 bits of the products. By halves of the multiplier: the products have 64 bits, int64 63 for them."""
+    upper, lower = words * (multiplier >> 16), words * (multiplier & 0xFFFF)
+    low = (upper & 0xFFFF).bitwise_left_shift_(16).add_(lower).bitwise_and_(_LOW)
+    return upper.add_(lower.bitwise_right_shift_(16)).bitwise_right_shift_(16), low

@@ -1,0 +1,49 @@
+"""The verb `cactus bench`: runs a benchmark by its name. Benchmarks are found by entry point, so that nothing here imports them."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Protocol
+
+import typer
+
+from cactus_core.errors import InvalidInput, Unsupported
+from cluster.figures import Figures
+
+_GROUP = "cactus.benchmarks"
+
+
+class Benchmark(Protocol):
+    """What a module of the group offers."""
+
+    def run(self, *, quick: bool) -> Figures:
+        """Measures: within 50 s on two cores when `quick`, within 15 minutes otherwise."""
+
+    def show(self, figures: Figures) -> None:
+        """Prints what was found."""
+
+    def document(self, figures: Figures, folder: Path) -> None:
+        """Writes plots and tables into a folder of documents."""
+
+
+def bench(
+    name: Annotated[str, typer.Argument(help="acceptance")],
+    quick: Annotated[bool, typer.Option("--quick", help="a look within a minute: wide intervals, fewer cases")] = False,  # noqa: FBT002  # a flag
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the figures to this file")] = None,
+    docs: Annotated[Path | None, typer.Option(help="draw plots, and renew the tables of the pages, in this folder")] = None,
+) -> None:
+    """Measure a claim against its baselines, in one run on this machine."""
+    for folder in (docs, json_file.resolve().parent if json_file is not None else None):
+        if folder is not None and not folder.is_dir():
+            raise InvalidInput(f"there is no folder {folder} to write into; make it first")
+    found = entry_points(group=_GROUP)
+    if name not in found.names:
+        raise Unsupported(f"no benchmark is called {name!r}; there are: {', '.join(sorted(found.names)) or 'none: install Cactus'}")
+    benchmark: Benchmark = found[name].load()
+    figures = benchmark.run(quick=quick)
+    benchmark.show(figures)
+    if json_file is not None:
+        figures.write(json_file)
+    if docs is not None:
+        benchmark.document(figures, docs)
