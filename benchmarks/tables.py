@@ -78,7 +78,7 @@ def _limit(figures: Figures) -> Table:
     shapes = list(dict.fromkeys((row["case"]["V"], row["case"]["K"], row["case"]["L"]) for row in rows))
     found = []
     for rule in dict.fromkeys(row["case"]["rule"] for row in rows):
-        shares = [next(_rows(figures, "share_of_limit", rule=rule, V=v, K=k, L=n)) for v, k, n in shapes]
+        shares = [_first(_rows(figures, "share_of_limit", rule=rule, V=v, K=k, L=n)) for v, k, n in shapes]
         found.append((rule, *(f"{share['value']:.3f}" for share in shares)))
     return Table("limit", "share of the LP limit", ("rule", *(f"V={v} K={k} L={n}" for v, k, n in shapes)), tuple(found))
 
@@ -116,7 +116,7 @@ def _ahead(figures: Figures) -> Table:
             continue
         cells = []
         for pair, temperature in (("demo", 1.0), ("demo", 0.6), ("synthetic", 1.0)):
-            rows = list(_rows(figures, "tokens_per_round_ahead", against=rule, pair=pair, temperature=temperature, K=4))
+            rows = _rows(figures, "tokens_per_round_ahead", against=rule, pair=pair, temperature=temperature, K=4)
             cells.append(_interval(rows[0], sign="+") if rows else "")
         found.append((rule, *cells))
     header = ("against", "demo, temperature 1", "demo, 0.6", "synthetic")
@@ -127,8 +127,8 @@ def _divergence(figures: Figures) -> Table:
     found = []
     for row in _rows(figures, "realised_kl_mean"):
         case = row["case"]
-        most = next(_rows(figures, "realised_kl_max", **case))["value"]
-        tokens = next(_rows(figures, "tokens_per_round", **case))
+        most = _first(_rows(figures, "realised_kl_max", **case))["value"]
+        tokens = _first(_rows(figures, "tokens_per_round", **case))
         found.append(
             (
                 case["relaxation"],
@@ -150,13 +150,13 @@ def _bytes(figures: Figures) -> Table:
     for temperature in (1.0, 0.6):
         for size in SUPPORTS:
             cells = [
-                list(_rows(figures, metric, S=size, temperature=temperature, L=6, K=4))
+                (_rows(figures, metric, S=size, temperature=temperature, L=6, K=4))
                 for metric in ("law_bytes", "law_bytes_combinatorial", "share_of_bound", "up_bytes_per_drafted_token")
             ]
             if not all(cells):
                 continue
             alone, combinatorial, share, up = (cell[0]["value"] for cell in cells)
-            tokens = list(_rows(figures, "tokens_per_round", S=size, temperature=temperature, K=4, texts="wire"))
+            tokens = _rows(figures, "tokens_per_round", S=size, temperature=temperature, K=4, texts="wire")
             found.append(
                 (
                     f"{temperature:g}",
@@ -200,11 +200,17 @@ def _cost(figures: Figures) -> Table:
         (f"{row['case']['rule']} against {row['case']['against']}", "", "", "", "", f"{row['value']:.0f} x", "")
         for row in _rows(figures, "speedup_vs_dense")
     ]
-    return Table("cost", "what a decision costs, one core", ("rule", "B", "K", "L", "S", "ms", "quartiles"), tuple(found))
+    return Table(
+        "cost", "what a decision costs, one core", ("rule", "B", "K", "L", "S", "ms, median", "least - upper quartile"), tuple(found)
+    )
 
 
-def _rows(figures: Figures, metric: str, **case: Any) -> Any:
-    return (row for row in figures.rows if row["metric"] == metric and case.items() <= dict(row["case"]).items())  # type: ignore[call-overload]
+def _rows(figures: Figures, metric: str, **case: Any) -> list[Any]:
+    return [row for row in figures.rows if row["metric"] == metric and case.items() <= dict(row["case"]).items()]  # type: ignore[call-overload]
+
+
+def _first(rows: list[Any]) -> Any:
+    return rows[0]
 
 
 def _interval(row: dict[str, Any] | None, sign: str = "") -> str:

@@ -6,19 +6,21 @@ Knows rules and relaxations by name; knows nothing of sessions, of the wire or o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+
+import numpy as np
 
 from cactus_core.coins import Coins, Floats
 from cactus_core.errors import InvalidInput, Unsupported
 from cactus_core.paths import DraftedPaths, Verdicts
-from cactus_core.relaxing import Certified, Interpolated, Relaxation
+from cactus_core.relaxing import Certified, Interpolated, Relaxation, Strength
 from cactus_core.rules import DEFAULT_RULE, Decide, Label, rule_named
 from cactus_core.token_level import Cactus, TokenLevel, TopK, Typical, decide_token_level
 
 # What replaces the target's law before any exact rule, by the meaning of `strength`.
-RELAXATIONS: dict[str, Callable[[float], Relaxation]] = {
+RELAXATIONS: dict[str, Callable[[Strength], Relaxation]] = {
     "certified": lambda delta: Certified(delta=delta),
     "certified_tv": lambda delta: Certified(delta=delta, in_tv=True),
     "priced": lambda price: Certified(price=price),
@@ -32,6 +34,7 @@ TOKEN_LEVEL: dict[str, Callable[[float], TokenLevel]] = {
     "top_k": TopK,
 }
 _ALONE = "first+token"
+Decider = Callable[[DraftedPaths, Coins, Floats], Verdicts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +78,28 @@ class Acceptance:
         is_bounded = self.budget < math.inf or RELAXATIONS[self.relaxation](self.strength).is_bounded
         return Label.BOUNDED if is_bounded else Label.UNBOUNDED
 
-    def decider(self) -> Callable[[DraftedPaths, Coins, Floats], Verdicts]:
-        """`(paths, coins, left [B]) -> Verdicts`, `left` being what each session's budget still holds, in nats."""
-        if self.relaxation in TOKEN_LEVEL:
-            return partial(_token_level, TOKEN_LEVEL[self.relaxation](self.strength))
-        relaxation = RELAXATIONS[self.relaxation](self.strength) if self.relaxation else None
-        return partial(_decided, rule_named(self.rule).decide, relaxation)
+    @property
+    def kind(self) -> tuple[str, str, float | None]:
+        """What sessions must share to be decided together: of a relaxation each may have its own strength."""
+        return self.rule, self.relaxation, self.strength if self.relaxation in TOKEN_LEVEL else None
+
+    def decider(self) -> Decider:
+        """See `decider`: for sessions that all ask for this."""
+        return _decider(self, self.strength)
+
+
+def decider(asked: Sequence[Acceptance]) -> Decider:
+    """`(paths, coins, left [B]) -> Verdicts` for sessions that ask for `asked`, all of one kind; `left` is what each session's
+    budget still holds, in nats.
+    """
+    return _decider(asked[0], np.array([acceptance.strength for acceptance in asked]))
+
+
+def _decider(acceptance: Acceptance, strength: Strength) -> Decider:
+    if acceptance.relaxation in TOKEN_LEVEL:
+        return partial(_token_level, TOKEN_LEVEL[acceptance.relaxation](acceptance.strength))
+    relaxation = RELAXATIONS[acceptance.relaxation](strength) if acceptance.relaxation else None
+    return partial(_decided, rule_named(acceptance.rule).decide, relaxation)
 
 
 def _decided(decide: Decide, relaxation: Relaxation | None, paths: DraftedPaths, coins: Coins, left: Floats) -> Verdicts:

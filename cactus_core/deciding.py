@@ -38,7 +38,7 @@ def decide_chosen(
         proposed = paths.proposed[live, :, depth]
         law, path = _follow(choose, draft, weight[:, None] * target, proposed, active[live], coins, live, depth)
         if relaxation is not None:
-            relaxed = relaxation(law, weight, target, target_off, left[live])
+            relaxed = relaxation.of(live)(law, weight, target, target_off, left[live])
             target, target_off, divergence[live, depth] = relaxed.target_probs, relaxed.target_off, relaxed.divergence
             left[live] = less(left[live], relaxed.divergence)
         owed[live, depth] = verifying.residual(weight, target, target_off, law)

@@ -32,7 +32,7 @@ def relaxed_paths(paths: DraftedPaths, relaxation: Relaxation | None, left: Floa
         _, once = np.unique(np.stack([session, law]), axis=1, return_index=True)
         at = session[once], law[once]
         draft, target, off = paths.at(session[once], row[once], depth)
-        relaxed = relaxation(draft, np.ones(len(once)), target, off, left[session[once], row[once]])
+        relaxed = relaxation.of(session[once])(draft, np.ones(len(once)), target, off, left[session[once], row[once]])
         target_probs[at], target_off[at], divergence[at] = relaxed.target_probs, relaxed.target_off, relaxed.divergence
         left[session, row] = less(left[session, row], divergence[session, law])
     return replace(paths, target_probs=target_probs, target_off=target_off), divergence

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cactus_core.acceptance import Acceptance
+from cactus_core.acceptance import Acceptance, decider
 from cactus_core.block import Block
 from cactus_core.coins import Coins, Floats, Ints, SeededCoins, Site
 from cactus_core.paths import OFF_SUPPORT, DraftedPaths, Verdicts
@@ -115,16 +115,16 @@ def drafted_paths(laws: Tensor, blocks: Sequence[Block], trees: Sequence[DraftTr
 
 
 def _verdicts(paths: DraftedPaths, ballots: Sequence[Ballot], coins: Coins) -> Verdicts:
-    """All ballots', one call for those who differ in their budgets alone: these are in `left`."""
-    alike: dict[tuple[str, str, float], list[int]] = {}
+    """All ballots', one call for those of a kind: they may differ in strengths and in budgets."""
+    alike: dict[tuple[str, str, float | None], list[int]] = {}
     for b, ballot in enumerate(ballots):
-        asked = ballot.acceptance
-        alike.setdefault((asked.rule, asked.relaxation, asked.strength), []).append(b)
+        alike.setdefault(ballot.acceptance.kind, []).append(b)
+    asked = [ballot.acceptance for ballot in ballots]
     left = np.array([ballot.left for ballot in ballots])
     if len(alike) == 1:
-        return ballots[0].acceptance.decider()(paths, coins, left)
+        return decider(asked)(paths, coins, left)
     groups = [np.array(sessions) for sessions in alike.values()]
-    parts = [ballots[group[0]].acceptance.decider()(_of(paths, group), coins.of(group), left[group]) for group in groups]
+    parts = [decider([asked[b] for b in group])(_of(paths, group), coins.of(group), left[group]) for group in groups]
     back = np.argsort(np.concatenate(groups))
     return Verdicts(*(np.concatenate([getattr(part, column.name) for part in parts])[back] for column in fields(Verdicts)))
 

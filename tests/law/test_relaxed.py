@@ -116,6 +116,30 @@ def test_where_drafts_and_target_have_nothing_in_common_the_law_is_the_targets_o
         assert relaxed.target_off == pytest.approx(off, abs=1e-6)
 
 
+def test_delta_holds_where_the_draft_is_on_tokens_that_the_target_never_takes():
+    law, target = np.array([[0.45, 0.05, 0.5], [1.0, 0.0, 0.0]]), np.array([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0]])
+    relaxed = Certified(delta=0.05)(law, np.ones(2), target, np.zeros(2), np.full(2, np.inf))
+    assert (relaxed.divergence <= 0.05).all()
+    assert relaxed.target_probs.sum(-1) == pytest.approx(1.0)
+    none = Certified(delta=0.05)(np.zeros((1, 3)), np.ones(1), target[:1], np.zeros(1), np.full(1, np.inf))
+    assert none.target_probs[0] == pytest.approx(target[0], abs=1e-6)
+
+
+def test_sessions_with_strengths_of_their_own_are_relaxed_as_they_would_be_alone():
+    rng = np.random.default_rng(9)
+    law, target = rng.dirichlet(np.ones(6), 5), rng.dirichlet(np.ones(6), 5)
+    weight, off, left = rng.uniform(0.5, 1.0, 5), np.zeros(5), np.full(5, np.inf)
+    strengths = np.array([0.0, 0.01, 0.1, 0.5, 1.0])
+    for make in (lambda x: Certified(delta=x), lambda x: Certified(delta=x, in_tv=True), lambda x: Certified(price=x + 0.5), Interpolated):
+        together = make(strengths)(law, weight, target, off, left)
+        for i in range(5):
+            one = np.s_[i : i + 1]
+            alone = make(float(strengths[i]))(law[one], weight[one], target[one], off[one], left[one])
+            assert together.target_probs[i] == pytest.approx(alone.target_probs[0], abs=1e-12)
+        some = make(strengths).of(np.array([3, 1]))(law[[3, 1]], weight[[3, 1]], target[[3, 1]], off[:2], left[:2])
+        assert some.divergence == pytest.approx(together.divergence[[3, 1]], abs=1e-12)
+
+
 def test_with_nothing_to_spend_the_law_is_the_targets_own():
     rng = np.random.default_rng(6)
     target, law = rng.dirichlet(np.ones(5), 20), rng.dirichlet(np.ones(5), 20)
