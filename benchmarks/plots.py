@@ -65,6 +65,7 @@ def _by_k(figures: Figures) -> Any:
             colour, width = (_INK, 2.6) if rule == DEFAULT_RULE else (_PALETTE[number % len(_PALETTE)], 1.2)
             label = f"{rule} ({RULES[rule].known_as})" if RULES[rule].known_as else rule
             _line(axis, [row["case"]["K"] for row in rows], rows, colour=colour, width=width, label=label)
+        axis.set_xlim(0.9, 18 if pair == "demo" else 9)
         axis.set_xscale("log", base=2)
         axis.set_xticks(
             [1, 2, 4, 8, 16] if pair == "demo" else [1, 2, 4, 8], labels=["1", "2", "4", "8", "16"][: 5 if pair == "demo" else 4]
@@ -94,6 +95,7 @@ def _by_divergence(figures: Figures) -> Any:
         if lossless is not None:
             axis.axhline(lossless, color=_GREY, lw=0.8, ls=":")
             axis.annotate(f"exact, K={k}", (1.0, lossless), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=_GREY)
+    axis.set_xlim(left=1e-3)
     axis.set_xscale("log")
     axis.set_xlabel("realised KL(emitted law || target), nats a token")
     axis.set_ylabel("tokens a round")

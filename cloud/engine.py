@@ -12,6 +12,9 @@ import time
 from collections import deque
 from concurrent.futures import Future
 
+import torch
+from torch import Tensor
+
 from cactus_core.block import Block
 from cactus_core.errors import CactusError, InvalidInput, LimitExceeded, Mismatch, StaleBase, Unavailable
 from cactus_core.ledger import Ledger
@@ -175,23 +178,41 @@ class Engine:
     def _step(self, shares: list[Share[Turn]]) -> None:
         started = time.monotonic()
         logits = self._target.forward([segment_of(share) for share in shares])
-        deciding = [share.work for share in shares if share.decides]
-        outcomes = decide_all(logits, [ballot_of(turn) for turn in deciding]) if deciding else []
+        outcomes = self._decided(logits, [share.work for share in shares if share.decides])
         took = time.monotonic() - started
 
-        accepted = {id(turn): turn.tree.path(outcome.row, outcome.num_accepted) for turn, outcome in zip(deciding, outcomes, strict=True)}
-        paths = [(share, accepted.get(id(share.work), [])) for share in shares]
+        accepted = {id(turn): turn.tree.path(outcome.row, outcome.num_accepted) for turn, outcome in outcomes}
+        paths = [(share, accepted.get(id(share.work), [])) for share in shares if not share.decides or id(share.work) in accepted]
         commit_paths(
             self._pool,
             [(s.work.session.table, [*range(s.num_text), *(s.num_text + node for node in nodes)]) for s, nodes in paths],
         )
         with self._work:
-            for turn, outcome in zip(deciding, outcomes, strict=True):
+            for turn, outcome in outcomes:
                 self._drop(turn)
                 self._settle(turn, outcome, started - turn.arrived, took)
-        for turn in deciding:
+        for turn, _ in outcomes:
             if turn.session.last is not None and turn.claim():
                 turn.decision.set_result(turn.session.last)
+
+    def _decided(self, logits: Tensor, turns: list[Turn]) -> list[tuple[Turn, Outcome]]:
+        """What stands of each turn's block. Should deciding together fail, each is decided by itself: whose fault it is fails alone."""
+        ballots = [ballot_of(turn) for turn in turns]
+        if not ballots:
+            return []
+        try:
+            return list(zip(turns, decide_all(logits, ballots), strict=True))
+        except Exception:  # an error of ours: what was asked for was checked when it came
+            if len(turns) == 1:
+                raise
+            _log.exception("%d sessions could not be decided together", len(turns))
+        outcomes = []
+        for turn, rows in zip(turns, torch.split(logits, [1 + turn.num_drafted for turn in turns]), strict=True):
+            try:
+                outcomes += self._decided(rows, [turn])
+            except Exception as error:  # noqa: BLE001  # as in the loop
+                self._fail([turn], CactusError(f"the verifier failed: {error!r}; send the request again"))
+        return outcomes
 
     def _settle(self, turn: Turn, outcome: Outcome, queue_s: float, verify_s: float) -> None:
         """Appends to the text what stands, up to an end-of-text token or the request's last token; charges that, and notes the decision."""

@@ -11,6 +11,7 @@ import typer
 from cactus_core.demo_pair import demo_model
 from cactus_core.errors import InvalidInput
 from cloud.cli import DEFAULT_PAGES, DeviceOption, ModelOption, PagesOption, verifier
+from cluster.bench import bench
 from edge.cli import (
     DEFAULT_ENDPOINT,
     DEFAULT_PROMPT,
@@ -98,5 +99,5 @@ def gateway(
     asyncio.run(serve())
 
 
-for verb in (verifier, generate, describe, export):
+for verb in (verifier, generate, describe, export, bench):
     app.command()(verb)

@@ -10,6 +10,7 @@ from cactus_core.errors import CactusError
 
 _EXTRA_OF = {
     "ray": "cluster", "torch": "cloud", "transformers": "cloud", "grpc_health": "cloud", "grpc_reflection": "cloud",
+    "matplotlib": "bench", "scipy": "bench",
 }  # fmt: skip
 
 
@@ -26,7 +27,7 @@ def main() -> None:
         sys.exit(130)
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
-        if missing in ("cactus_core", "edge", "cloud", "cluster"):
+        if missing in ("cactus_core", "edge", "cloud", "cluster", "benchmarks"):
             raise
         extra = _EXTRA_OF.get(missing, "edge")
         sys.exit(f"cactus: {missing} is not installed, and this verb needs it; run: pip install 'cactus-serving[{extra}]'")

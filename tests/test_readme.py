@@ -10,7 +10,13 @@ import typer
 from cluster.cli import app
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "models/demo/README.md", ROOT / "docker-compose.yml"]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "docs/acceptance.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "models/demo/README.md",
+    ROOT / "docker-compose.yml",
+]
 COMMANDS = sorted({line.strip(" #") for page in PAGES for line in re.findall(r"cactus [a-z]+ .*$", page.read_text("utf8"), re.MULTILINE)})
 SHOWN = [line for line in COMMANDS if not re.search(r"`|, ", line)]
 

@@ -6,11 +6,12 @@ import torch
 
 from cactus_core.acceptance import Acceptance
 from cactus_core.block import Block, empty_block
-from cactus_core.errors import InvalidInput, LimitExceeded, Mismatch, StaleBase, Unavailable
+from cactus_core.errors import CactusError, InvalidInput, LimitExceeded, Mismatch, StaleBase, Unavailable
 from cactus_core.fingerprint import fingerprint
 from cactus_core.lattice import LatticeLaws
 from cactus_core.sampling import SamplingParams
 from cactus_core.session import Finish, Request
+from cloud.decide import decide_all
 from cloud.engine import Engine
 from tests.core.drafts import random_block
 
@@ -106,6 +107,31 @@ def test_sessions_in_one_step_do_not_disturb_each_other(engine, qwen3):
     for session in sessions:
         engine.close(session)
     assert [text[2:] for text in texts] == alone
+
+
+def test_a_session_that_cannot_be_decided_fails_alone(qwen3, monkeypatch):
+    def fragile(logits, ballots):
+        if any(ballot.seed == 13 for ballot in ballots):
+            raise ZeroDivisionError
+        return decide_all(logits, ballots)
+
+    monkeypatch.setattr("cloud.engine.decide_all", fragile)
+    engine = Engine(qwen3.target, num_pages=64)
+    sessions = [engine.open(request_for(qwen3, [3, 7], seed=seed)) for seed in (12, 13, 14)]
+    engine._is_running = True  # all three wait before the first step
+    futures = [engine.submit(session, 0, random_drafts([3, 7])) for session in sessions]
+    engine._thread.start()
+    try:
+        assert futures[0].result(timeout=60).num_emitted >= 1
+        assert futures[2].result(timeout=60).num_emitted >= 1
+        with pytest.raises(CactusError, match="ZeroDivisionError"):
+            futures[1].result(timeout=60)
+        assert engine.submit(sessions[0], 1, plain(sessions[0].text)).result(timeout=60).num_emitted == 1
+    finally:
+        for session in sessions:
+            engine.close(session)
+        engine.stop()
+    assert engine.num_free_pages == 64
 
 
 def test_max_tokens_ends_inside_a_block(engine, qwen3):
