@@ -72,7 +72,8 @@ def settings(temperature: float, *, quick: bool) -> list[Setting]:
     relaxed = _RELAXED[1::3] if quick else _RELAXED
     published = _PUBLISHED[1::3] if quick else _PUBLISHED
     bounded = [Setting(Acceptance(DEFAULT_RULE, *relaxation), k) for relaxation in relaxed for k in (1, 4)]
-    single = [Setting(Acceptance("first+token", *relaxation), 1) for relaxation in [*relaxed, *published]]
+    alone = [relaxation for relaxation in relaxed if relaxation[0] in ("certified", "interpolate")]
+    single = [Setting(Acceptance("first+token", *relaxation), 1) for relaxation in [*alone, *published]]
     others = [Setting(Acceptance(name, "certified", 0.05), 4) for name in ("first+block", "quota+block", "traversal")]
     return [*exact, *bounded, *single, *others]
 

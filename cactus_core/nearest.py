@@ -127,27 +127,30 @@ def _levels(draft: Floats, drafted: Floats, served: Floats, m: Floats) -> Floats
     gained = served - np.concatenate([np.zeros_like(served[:, :1]), served[:, :-1]], -1)
     slope = np.divide(gained, draft, out=np.full_like(draft, np.inf), where=draft > _NEXT_TO_NOTHING)
     slope = np.minimum(slope, m)
-    intercept = served - slope * drafted
-    level = np.zeros_like(draft)
-    for _ in range(_NEWTON_STEPS):  # g is concave: from 0 the steps only climb, and never past the meeting
-        power = _power(level, m - 1.0)
-        missing = intercept + slope * level - (1.0 - (1.0 - level) * power)
+    # In u = 1 - c: g is concave, so that from u = 1 the steps only fall, and never past the meeting.
+    offset = served - slope * drafted + slope - 1.0
+    left, power = np.ones_like(draft), np.ones_like(draft)
+    for _ in range(_NEWTON_STEPS):
+        missing = offset + left * (power - slope)
         steepness = m * power - slope
-        level = level + np.divide(missing, steepness, out=np.zeros_like(draft), where=(missing > 0) & (steepness > 1e-12))
+        steepness[steepness <= 1e-12] = np.inf
+        left = np.maximum(left - np.maximum(missing, 0.0) / steepness, 0.0)
+        power = _power(left, m - 1.0)
+    level = 1.0 - left
     before = np.concatenate([np.zeros_like(drafted[:, :1]), drafted[:, :-1]], -1)
     return np.asarray(np.minimum(np.maximum.accumulate(level, -1), before))
 
 
-def _power(level: Floats, exponent: Floats) -> Floats:
-    """(1 - c)^exponent, in a third of the time that `**` takes."""
+def _power(left: Floats, exponent: Floats) -> Floats:
+    """u^exponent, in a third of the time that `**` takes."""
     with np.errstate(divide="ignore"):
-        return np.asarray(np.exp(exponent * np.log(1.0 - level)))
+        return np.asarray(np.exp(exponent * np.log(left)))
 
 
 def _race(draft: Floats, drafted: Floats, levels: Floats, m: Floats) -> tuple[Floats, Floats]:
     """The law s and log W `[B, S]` of the race with these levels."""
     group = drafted - levels
-    height = _power(levels, m)
+    height = _power(1.0 - levels, m)
     next_height = np.concatenate([height[:, 1:], np.zeros_like(height[:, :1])], -1)
     next_level = np.concatenate([levels[:, 1:], drafted[:, -1:]], -1)
     total = np.divide(height - next_height, group, out=np.zeros_like(group), where=group > 0)
