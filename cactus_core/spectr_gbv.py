@@ -11,7 +11,8 @@ unless they were rejected before, and the whole row with m_b·G(min(1, m_s/m_b))
 m_s and m_b are its own, also where it parts from what stands; what is owed at the end is taken to be q·(1 - ratio^K), where
 what was given is q·G(ratio); and with one path it is greedy block verification (Sun et al. 2024), which needs the target's
 laws after the round changed, and they are not. tests/law measures how far off it is; `kseq+block` is the exact rule of this kind.
-Knows nothing of relaxations: an inexact rule has none.
+Knows nothing of relaxations: an inexact rule has none. Its ledger is not kept: the law of what it emits at a place depends on
+rows that were tried before and is not computed here, so a zero in `Verdicts.divergence` says nothing.
 """
 
 from __future__ import annotations
