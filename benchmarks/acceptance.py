@@ -105,7 +105,7 @@ def _report(figures: Figures, results: dict[tuple[Any, ...], list[Any]]) -> None
 
 def _rows(measure: Callable[..., None], *, quick: bool) -> list[dict[str, object]]:
     figures = Figures("acceptance")
-    measure(figures, quick=quick, advance=lambda: None)
+    measure(figures, quick=quick)
     return figures.rows
 
 

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.dense import VOCABULARY, DenseRows, as_transformers, as_vllm
+from benchmarks.drafts import softmax
 from cactus_core.acceptance import Acceptance
-from cactus_core.coins import Floats, SeededCoins
+from cactus_core.coins import SeededCoins
 from cactus_core.paths import DraftedPaths
 from cactus_core.rules import DEFAULT_RULE, RULES
 from cluster.figures import Case, Figures
@@ -115,7 +116,7 @@ def _deciders(*, quick: bool) -> list[_Contestant]:
             "S": size,
             "cores": _CORES,
         }
-        contestants.append(_Contestant(case, _decision(acceptance, _first(paths[size], batch)), laps=5))
+        contestants.append(_Contestant(case, _decision(acceptance, paths[size].of(np.arange(batch))), laps=5))
     return contestants
 
 
@@ -166,8 +167,8 @@ def random_paths(rng: np.random.Generator, num_sessions: int, support_size: int)
                 law = laws[prefix] = len(laws)
                 logits = rng.normal(0.0, _SHARPNESS[support_size], support_size)
                 off = rng.beta(1.0, 1.0 / _OFF_SUPPORT - 1.0)
-                draft_probs[session, law] = _softmax(logits + rng.normal(0.0, _DISAGREEMENT, support_size))
-                target_probs[session, law] = (1.0 - off) * _softmax(logits)
+                draft_probs[session, law] = softmax(logits + rng.normal(0.0, _DISAGREEMENT, support_size))
+                target_probs[session, law] = (1.0 - off) * softmax(logits)
                 target_off[session, law] = off
             law_of[session, row, depth] = laws[prefix]
             proposed[session, row, depth] = rng.choice(support_size, p=draft_probs[session, laws[prefix]])
@@ -181,13 +182,3 @@ def random_paths(rng: np.random.Generator, num_sessions: int, support_size: int)
         num_rows=np.full(num_sessions, _K),
         lengths=np.full(num_sessions, _L),
     )
-
-
-def _first(paths: DraftedPaths, num_sessions: int) -> DraftedPaths:
-    """The first sessions of a batch."""
-    return DraftedPaths(*(getattr(paths, name)[:num_sessions] for name in DraftedPaths.__dataclass_fields__))
-
-
-def _softmax(logits: Floats) -> Floats:
-    weights = np.exp(logits - logits.max())
-    return np.asarray(weights / weights.sum())

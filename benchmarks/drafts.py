@@ -6,7 +6,7 @@ Knows models and how blocks become paths; knows nothing of rules. Every rule is 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -131,15 +131,8 @@ def stacked(sessions: list[DraftedPaths]) -> DraftedPaths:
 
 def first_rows(paths: DraftedPaths, num_rows: int) -> DraftedPaths:
     """The same drafts with fewer paths: the first ones."""
-    return DraftedPaths(
-        paths.proposed[:, :num_rows],
-        paths.law_of[:, :num_rows],
-        paths.draft_probs,
-        paths.target_probs,
-        paths.target_off,
-        np.minimum(paths.num_rows, num_rows),
-        paths.lengths,
-    )
+    proposed, law_of = paths.proposed[:, :num_rows], paths.law_of[:, :num_rows]
+    return replace(paths, proposed=proposed, law_of=law_of, num_rows=np.minimum(paths.num_rows, num_rows))
 
 
 def synthetic_paths(num_sessions: int, num_rows: int, length: int, rng: np.random.Generator, noise: float = 0.9) -> DraftedPaths:
@@ -159,9 +152,9 @@ def _synthetic(num_rows: int, length: int, rng: np.random.Generator, noise: floa
                 known[prefix] = len(drafts)
                 logits = 2.0 * rng.standard_normal(_SYNTHETIC_VOCABULARY)
                 drafts.append(
-                    quantise(_softmax(logits + noise * rng.standard_normal(_SYNTHETIC_VOCABULARY))[None], _SYNTHETIC_VOCABULARY, 16)
+                    quantise(softmax(logits + noise * rng.standard_normal(_SYNTHETIC_VOCABULARY))[None], _SYNTHETIC_VOCABULARY, 16)
                 )
-                targets.append(_softmax(logits))
+                targets.append(softmax(logits))
             law_of[row, depth] = known[prefix]
             tokens[row, depth] = rng.choice(len(drafts[known[prefix]].ids[0]), p=drafts[known[prefix]].probs[0])
     size = max(law.ids.shape[1] for law in drafts)
@@ -173,6 +166,6 @@ def _synthetic(num_rows: int, length: int, rng: np.random.Generator, noise: floa
     return DraftedPaths(tokens[None], law_of[None], draft, target, np.maximum(1.0 - target.sum(-1), 0.0), one * num_rows, one * length)
 
 
-def _softmax(logits: Floats) -> Floats:
+def softmax(logits: Floats) -> Floats:
     weights = np.exp(logits - logits.max())
     return np.asarray(weights / weights.sum())

@@ -8,8 +8,6 @@ Refuted by: a `law_tv_error` above 1e-12 in a row labelled `exact`. No error in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from benchmarks.small_models import SmallPair, disjoint_pair, law_error, pointed_pair, random_pair
@@ -30,14 +28,13 @@ _ACCEPTANCES = (
 )
 
 
-def measure(figures: Figures, *, quick: bool, advance: Callable[[], None]) -> None:
+def measure(figures: Figures, *, quick: bool) -> None:
     """`law_tv_error` of each rule: the greatest over all models."""
     models = list(_models(_num_models(quick=quick)))
     for acceptance in _ACCEPTANCES:
         worst = 0.0
         for pair, num_rows in models:
             worst = max(worst, law_error(pair, num_rows, acceptance.decider()))
-            advance()
         case: Case = {
             "rule": acceptance.rule,
             "label": str(acceptance.label),
@@ -46,10 +43,6 @@ def measure(figures: Figures, *, quick: bool, advance: Callable[[], None]) -> No
             "models": len(models),
         }
         figures.add(case, "law_tv_error", worst, "total variation")
-
-
-def num_units(quick: bool) -> int:  # noqa: FBT001  # the one argument, and named for what it says
-    return len(_ACCEPTANCES) * _num_models(quick=quick)
 
 
 def _num_models(*, quick: bool) -> int:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import combinations_with_replacement, product
 from typing import Any
 
@@ -40,7 +40,7 @@ _LEAST_GAIN = 1e-3  # where drafts bring less than this, a share of it says noth
 _TOLERANCES = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 
 
-def measure(figures: Figures, *, quick: bool, advance: Callable[[], None]) -> None:
+def measure(figures: Figures, *, quick: bool) -> None:
     """`share_of_limit` = (expected tokens - 1) / (limit - 1) of each exact rule and shape: the mean over models."""
     exact = [name for name, rule in RULES.items() if rule.label is Label.EXACT]
     num_models = _num_models(quick=quick)
@@ -51,14 +51,9 @@ def measure(figures: Figures, *, quick: bool, advance: Callable[[], None]) -> No
             for name in exact:
                 expected = expected_tokens(pair, num_rows, Acceptance(name).decider())
                 shares[name].append((expected - 1.0) / (most - 1.0))
-            advance()
         for name in exact:
             case: Case = {"rule": name, "label": str(Label.EXACT), "K": num_rows, "L": length, "S": support_size, "V": vocab_size}
             figures.add_mean(case, "share_of_limit", shares[name], "share")
-
-
-def num_units(quick: bool) -> int:  # noqa: FBT001  # the one argument, and named for what it says
-    return len(_shapes(quick=quick)) * _num_models(quick=quick)
 
 
 def _shapes(*, quick: bool) -> tuple[tuple[int, int, int, int], ...]:

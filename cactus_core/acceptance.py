@@ -33,6 +33,17 @@ TOKEN_LEVEL: dict[str, Callable[[float], TokenLevel]] = {
     "typical": Typical,
     "top_k": TopK,
 }
+# What a relaxation's `strength` is.
+STRENGTH_OF = {
+    "certified": "delta",
+    "certified_tv": "delta",
+    "priced": "price",
+    "interpolate": "alpha",
+    "cactus": "delta",
+    "cactus_exact": "delta",
+    "typical": "threshold",
+    "top_k": "k",
+}
 _ALONE = "first+token"
 Decider = Callable[[DraftedPaths, Coins, Floats], Verdicts]
 

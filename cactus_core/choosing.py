@@ -88,19 +88,14 @@ def kseq(draft_probs: Floats, usable: Floats, num_paths: Ints) -> Choice:
     rho >= 1 is the least at which no token is served more than the target can use: 1 - (1-beta)^m = rho·beta with
     beta = sum min(p, usable/rho). Without a flag the first path is followed, and verification may still accept it.
     """
-    share = _kseq_share(draft_probs, usable, num_paths)
-    flagged = draft_probs * share
-    unflagged_left = np.maximum(1.0 - flagged.sum(-1), 0.0)
-    flagged_law = _times_per_flag(unflagged_left, num_paths)[:, None] * flagged
+    share, flagged_law, unflagged_left = _kseq_share(draft_probs, usable, num_paths)
     return Flagging(flagged_law + _unflagged_law(draft_probs, share, unflagged_left, num_paths), share, None)
 
 
 def kseq_or_none(draft_probs: Floats, usable: Floats, num_paths: Ints) -> Choice:
     """K-SEQ as published: without a flag no path is followed."""
-    share = _kseq_share(draft_probs, usable, num_paths)
-    flagged = draft_probs * share
-    unflagged_left = np.maximum(1.0 - flagged.sum(-1), 0.0)
-    return Flagging(_times_per_flag(unflagged_left, num_paths)[:, None] * flagged, share, None, abstains=True)
+    share, flagged_law, _ = _kseq_share(draft_probs, usable, num_paths)
+    return Flagging(flagged_law, share, None, abstains=True)
 
 
 def quota(draft_probs: Floats, usable: Floats, num_paths: Ints) -> Choice:
@@ -149,15 +144,20 @@ def _quota_share(draft: Floats, wanted: Floats, num_paths: Ints) -> tuple[Floats
     return share, left_before**m - left_after**m, left_after[:, -1]
 
 
-def _kseq_share(draft: Floats, usable: Floats, num_paths: Ints) -> Floats:
-    """min(1, usable / (rho·p)) `[B, S]`, with rho found by bisection between 1 and m, from above."""
+def _kseq_share(draft: Floats, usable: Floats, num_paths: Ints) -> tuple[Floats, Floats, Floats]:
+    """K-SEQ's b = min(1, usable / (rho·p)) and the flagged part of the law, both `[B, S]`, and 1-C `[B]`; rho is found by bisection
+    between 1 and m, from above.
+    """
     low, high = np.ones(len(draft)), num_paths.astype(np.float64)
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         beta = np.minimum(draft, usable / middle[:, None]).sum(-1)
         is_enough = 1.0 - np.maximum(1.0 - beta, 0.0) ** num_paths <= middle * beta
         low, high = np.where(is_enough, low, middle), np.where(is_enough, middle, high)
-    return np.asarray(np.minimum(1.0, np.divide(usable, high[:, None] * draft, out=np.zeros_like(draft), where=draft > 0)))
+    share = np.minimum(1.0, np.divide(usable, high[:, None] * draft, out=np.zeros_like(draft), where=draft > 0))
+    flagged = draft * share
+    unflagged_left = np.maximum(1.0 - flagged.sum(-1), 0.0)
+    return share, _times_per_flag(unflagged_left, num_paths)[:, None] * flagged, unflagged_left
 
 
 def _times_per_flag(unflagged_left: Floats, num_paths: Ints) -> Floats:

@@ -6,7 +6,7 @@ verifier, which alone holds the whole law, draws the token.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -46,6 +46,10 @@ class DraftedPaths:
     def is_row(self) -> Bools:
         """`[B, K]`: which rows are real."""
         return np.asarray(np.arange(self.proposed.shape[1])[None, :] < self.num_rows[:, None])
+
+    def of(self, sessions: Ints) -> DraftedPaths:
+        """The paths of some of the sessions, in the order of `sessions`."""
+        return DraftedPaths(*(getattr(self, column.name)[sessions] for column in fields(self)))
 
     def at(self, sessions: Ints, row: Ints, depth: Ints | int) -> tuple[Floats, Floats, Floats]:
         """The draft's and the target's law `[n, S]`, and the target's mass off the support `[n]`, at places of some sessions' rows."""

@@ -92,7 +92,8 @@ class Certified:
 
     def of(self, sessions: Ints) -> Certified:
         """See `Relaxation.of`."""
-        return Certified(_some(self.delta, sessions), _some(self.price, sessions), self.in_tv)
+        delta, price = (None if strength is None else _some(strength, sessions) for strength in (self.delta, self.price))
+        return Certified(delta, price, self.in_tv)
 
     def __call__(self, law: Floats, weight: Floats, target_probs: Floats, target_off: Floats, left: Floats) -> Relaxed:
         """See `Relaxation`."""
@@ -132,7 +133,7 @@ class Interpolated:
 
     def of(self, sessions: Ints) -> Interpolated:
         """See `Relaxation.of`."""
-        return Interpolated(self.alpha if np.ndim(self.alpha) == 0 else np.asarray(self.alpha)[sessions])
+        return Interpolated(_some(self.alpha, sessions))
 
     def __call__(self, law: Floats, weight: Floats, target_probs: Floats, target_off: Floats, left: Floats) -> Relaxed:
         """See `Relaxation`."""
@@ -143,8 +144,8 @@ class Interpolated:
         return _relaxed(on, off, target_probs, target_off, left)
 
 
-def _some(strength: Strength | None, sessions: Ints) -> Strength | None:
-    return strength if strength is None or np.ndim(strength) == 0 else np.asarray(strength)[sessions]
+def _some(strength: Strength, sessions: Ints) -> Strength:
+    return strength if np.ndim(strength) == 0 else np.asarray(strength)[sessions]
 
 
 def less(left: Floats, spent: Floats) -> Floats:

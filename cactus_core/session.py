@@ -10,17 +10,6 @@ from cactus_core.errors import InvalidInput
 from cactus_core.sampling import SamplingParams
 
 PROTOCOL = 1
-# What a relaxation's `strength` is.
-STRENGTH_OF = {
-    "certified": "delta",
-    "certified_tv": "delta",
-    "priced": "price",
-    "interpolate": "alpha",
-    "cactus": "delta",
-    "cactus_exact": "delta",
-    "typical": "threshold",
-    "top_k": "k",
-}
 
 
 @dataclass(frozen=True, slots=True)

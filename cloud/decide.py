@@ -124,13 +124,9 @@ def _verdicts(paths: DraftedPaths, ballots: Sequence[Ballot], coins: Coins) -> V
     if len(alike) == 1:
         return decider(asked)(paths, coins, left)
     groups = [np.array(sessions) for sessions in alike.values()]
-    parts = [decider([asked[b] for b in group])(_of(paths, group), coins.of(group), left[group]) for group in groups]
+    parts = [decider([asked[b] for b in group])(paths.of(group), coins.of(group), left[group]) for group in groups]
     back = np.argsort(np.concatenate(groups))
     return Verdicts(*(np.concatenate([getattr(part, column.name) for part in parts])[back] for column in fields(Verdicts)))
-
-
-def _of(paths: DraftedPaths, sessions: Ints) -> DraftedPaths:
-    return DraftedPaths(*(getattr(paths, column.name)[sessions] for column in fields(DraftedPaths)))
 
 
 def _final_tokens(laws: Tensor, blocks: Sequence[Block], row_after: Ints, verdicts: Verdicts, coins: Coins) -> Ints:

@@ -15,11 +15,12 @@ from concurrent.futures import Future
 import torch
 from torch import Tensor
 
+from cactus_core.acceptance import STRENGTH_OF
 from cactus_core.block import Block
 from cactus_core.errors import CactusError, InvalidInput, LimitExceeded, Mismatch, StaleBase, Unavailable
 from cactus_core.ledger import Ledger
 from cactus_core.rules import RULES
-from cactus_core.session import STRENGTH_OF, Decision, Finish, Limits, Request, Served
+from cactus_core.session import Decision, Finish, Limits, Request, Served
 from cloud.decide import Outcome, decide_all
 from cloud.pages import PageTable, commit_paths
 from cloud.scheduler import Share, plan_step

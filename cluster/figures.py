@@ -2,8 +2,8 @@
 
     {"bench", "machine", "versions", "rows": [{"case": {...}, "metric", "value", "unit", "low", "high"}]}
 
-`low` and `high` bound the value: a 95% interval of a mean, or the quartiles of repeated timings; a single figure
-has none. A value that is infinite is null.
+`low` and `high` bound the value: a 95% interval of a mean, or the least and the upper quartile of repeated timings; a
+single figure has none. A value that is infinite is null.
 """
 
 from __future__ import annotations
@@ -40,11 +40,6 @@ class Figures:
         sample = np.asarray(values, dtype=np.float64)
         mean, error = float(sample.mean()), float(1.96 * sample.std() / np.sqrt(len(sample)))
         self.add(case, metric, mean, unit, low=mean - error, high=mean + error)
-
-    def add_times(self, case: Case, metric: str, seconds: Sequence[float], unit: str = "ms") -> None:
-        """The median of repeated timings, with their quartiles, in milliseconds."""
-        low, median, high = (float(1e3 * t) for t in np.percentile(seconds, [25, 50, 75]))
-        self.add(case, metric, median, unit, low=low, high=high)
 
     def value(self, metric: str, **case: str | float) -> float | None:
         """The figure of the first case that has all of `case`, or None."""

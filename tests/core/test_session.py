@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from cactus_core.acceptance import RELAXATIONS, TOKEN_LEVEL
+from cactus_core.acceptance import RELAXATIONS, STRENGTH_OF, TOKEN_LEVEL
 from cactus_core.errors import InvalidInput
-from cactus_core.session import STRENGTH_OF, Decision
+from cactus_core.session import Decision
 
 
 def test_every_relaxation_says_what_its_strength_is():
