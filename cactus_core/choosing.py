@@ -75,7 +75,8 @@ def ranked(draft_probs: Floats, usable: Floats, num_paths: Ints) -> Choice:
 
     With P the draft's mass of the tokens before x in that order, s(x) = (1-P)^m - (1-P-p(x))^m.
     """
-    order, rank = by_ratio(draft_probs, usable)
+    order = by_ratio(draft_probs, usable)
+    rank = ranks(order)
     left_before, left_after = _left(np.take_along_axis(draft_probs, order, -1))
     m = num_paths[:, None].astype(np.float64)
     law = np.take_along_axis(left_before**m - left_after**m, rank, -1)
@@ -106,20 +107,25 @@ def quota(draft_probs: Floats, usable: Floats, num_paths: Ints) -> Choice:
     draws that are flagged so that it is met. A flagged token earliest in the order is taken; without one, the first
     path's. So s(x) = a(x) + (1-C)^m · p(x)(1-b(x)) / (1-C), with C the sum of p·b over all.
     """
-    order, rank = by_ratio(draft_probs, usable)
+    order = by_ratio(draft_probs, usable)
+    rank = ranks(order)
     draft, wanted = np.take_along_axis(draft_probs, order, -1), np.take_along_axis(usable, order, -1)
     share, flagged_law, unflagged_left = _quota_share(draft, wanted, num_paths)
     law = np.take_along_axis(flagged_law + _unflagged_law(draft, share, unflagged_left, num_paths), rank, -1)
     return Flagging(law, np.take_along_axis(share, rank, -1), rank)
 
 
-def by_ratio(draft_probs: Floats, usable: Floats) -> tuple[Ints, Ints]:
-    """The order of the tokens `[B, S]` by usable/p, highest first and what is never drafted last, and each token's place in it."""
+def by_ratio(draft_probs: Floats, usable: Floats) -> Ints:
+    """The order of the tokens `[B, S]` by usable/p: highest first, and what is never drafted last."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        order = np.argsort(np.where(draft_probs > 0, -usable / draft_probs, 1.0), axis=-1, kind="stable")
+        return np.asarray(np.argsort(np.where(draft_probs > 0, -usable / draft_probs, 1.0), axis=-1, kind="stable"))
+
+
+def ranks(order: Ints) -> Ints:
+    """Each token's place in `order` `[B, S]`."""
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.broadcast_to(np.arange(order.shape[-1]), order.shape), -1)
-    return order, rank
+    return rank
 
 
 _SWEEPS = 8

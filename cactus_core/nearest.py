@@ -63,8 +63,9 @@ class Race:
 
 def nearest(draft_probs: Floats, usable: Floats, num_paths: Ints) -> Choice:
     """The law s nearest to `usable` that `num_paths` draws from p can have, and the race that has it; see the module's page."""
-    order, rank = by_ratio(draft_probs, usable)
-    draft, wanted = np.take_along_axis(draft_probs, order, -1), np.take_along_axis(usable, order, -1)
+    order = by_ratio(draft_probs, usable)
+    order += np.arange(0, order.size, order.shape[1])[:, None]  # places in the whole array: rows need not be looked up again
+    draft, wanted = draft_probs.ravel()[order], usable.ravel()[order]
     m = num_paths[:, None].astype(np.float64)
     drafted = np.cumsum(draft, -1)
     is_last = np.cumsum(draft[:, ::-1], -1)[:, ::-1] <= draft  # nothing is drafted after it: the sum is 1 but for rounding
@@ -74,7 +75,14 @@ def nearest(draft_probs: Floats, usable: Floats, num_paths: Ints) -> Choice:
     served = np.where(wanted > 0, _taut(np.cumsum(wanted, -1), most), most)
     levels = _levels(draft, drafted, served, m)
     law, log_weight = _race(draft, drafted, levels, m)
-    return Race(np.take_along_axis(law, rank, -1), np.take_along_axis(log_weight, rank, -1))
+    return Race(_back(law, order), _back(log_weight, order))
+
+
+def _back(values: Floats, order: Ints) -> Floats:
+    """`values` in order put where they come from."""
+    by_token = np.empty(values.shape)
+    by_token.ravel()[order] = values
+    return by_token
 
 
 def _proposed_once(drafted: Floats, m: Floats) -> Floats:
@@ -131,10 +139,9 @@ def _levels(draft: Floats, drafted: Floats, served: Floats, m: Floats) -> Floats
     offset = served - slope * drafted + slope - 1.0
     left, power = np.ones_like(draft), np.ones_like(draft)
     for _ in range(_NEWTON_STEPS):
-        missing = offset + left * (power - slope)
+        missing = np.maximum(offset + left * (power - slope), 0.0)
         steepness = m * power - slope
-        steepness[steepness <= 1e-12] = np.inf
-        left = np.maximum(left - np.maximum(missing, 0.0) / steepness, 0.0)
+        left = np.maximum(left - missing / np.where(steepness > _NEXT_TO_NOTHING, steepness, np.inf), 0.0)
         power = _power(left, m - 1.0)
     level = 1.0 - left
     before = np.concatenate([np.zeros_like(drafted[:, :1]), drafted[:, :-1]], -1)

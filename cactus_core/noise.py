@@ -20,11 +20,11 @@ def philox(counter: tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike], key: Arra
     """Four 32-bit words (held in uint64) for each place of `counter`, four 32-bit words, under the 64-bit `key`; all broadcast together."""
     key64 = np.asarray(key, dtype=np.uint64)
     c0, c1, c2, c3 = (np.asarray(word, dtype=np.uint64) & _LOW for word in counter)
-    k0, k1 = key64 & _LOW, key64 >> _SHIFT
-    for _ in range(_ROUNDS):
+    steps = np.arange(_ROUNDS, dtype=np.uint64).reshape(-1, *(1,) * key64.ndim)
+    keys0, keys1 = ((key64 & _LOW) + steps * _WEYL[0]) & _LOW, ((key64 >> _SHIFT) + steps * _WEYL[1]) & _LOW
+    for k0, k1 in zip(keys0, keys1, strict=True):
         left, right = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
         c0, c1, c2, c3 = (right >> _SHIFT) ^ c1 ^ k0, right & _LOW, (left >> _SHIFT) ^ c3 ^ k1, left & _LOW
-        k0, k1 = (k0 + _WEYL[0]) & _LOW, (k1 + _WEYL[1]) & _LOW
     return tuple(np.broadcast_arrays(c0, c1, c2, c3))
 
 
