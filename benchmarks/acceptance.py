@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks import coupled_rounds, decision_cost, law_error, limit, plots, rounds, tables, wire_size
+from benchmarks.table import write_into
 from cluster.figures import Figures
 
 _TEMPERATURES = (1.0, 0.6)
@@ -69,7 +70,7 @@ def document(figures: Figures, folder: Path) -> None:
     for path in plots.draw(figures, folder):
         print(f"wrote {path}")
     if (page := folder / "acceptance.md").exists():
-        tables.write_into(page, tables.tables(figures))
+        write_into(page, tables.tables(figures))
         print(f"wrote the tables of {page}")
 
 

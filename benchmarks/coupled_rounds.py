@@ -19,8 +19,8 @@ from cactus_core.growing import TreeGrower
 from cactus_core.gumbel import gumbel
 from cactus_core.lattice import quantise
 from cactus_core.sampling import SamplingParams
+from cloud.laws import TargetLaws
 from cloud.pages import PagePool, PageTable
-from cloud.sampling import probabilities
 from cloud.segment import Segment, chain
 from cloud.target import TargetModel
 from cluster.figures import Case, Figures
@@ -82,4 +82,6 @@ def _laws(model: TargetModel, pool: PagePool, text: Ints, tokens: Ints, parents:
     )
     logits = model.forward([segment])[nodes + 1]
     table.release()
-    return np.asarray(probabilities(logits, [params] * len(nodes)).double().numpy())
+    laws = TargetLaws(logits, [params] * len(nodes))
+    every_id = np.tile(np.arange(laws.vocab_size), (len(nodes), 1))
+    return np.asarray(laws.at(np.arange(len(nodes)), every_id).numpy())

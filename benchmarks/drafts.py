@@ -19,9 +19,9 @@ from cactus_core.demo_pair import demo_model
 from cactus_core.lattice import LatticeLaws, quantise
 from cactus_core.paths import DraftedPaths
 from cactus_core.sampling import SamplingParams
-from cloud.decide import drafted_paths
+from cloud.blocks import drafted_paths
+from cloud.laws import TargetLaws
 from cloud.pages import PageTable, commit_paths
-from cloud.sampling import probabilities
 from cloud.segment import Segment, chain
 from cloud.target import TargetModel
 from cloud.tree import DraftTree
@@ -83,8 +83,8 @@ def _written(target: TargetModel, prompts: list[list[int]], params: SamplingPara
     for step in range(_TEXT_TOKENS):
         logits = target.forward([chain(table, new, num_logits=1) for table, new in zip(tables, unread, strict=True)])
         commit_paths(pool, [(table, [*range(len(new))]) for table, new in zip(tables, unread, strict=True)])
-        laws = probabilities(logits, [params] * len(texts)).double().numpy()
-        drawn = SeededCoins(np.array(seeds), np.full(len(texts), step)).draw(laws, Site.OFF_SUPPORT, 0)
+        coins = SeededCoins(np.array(seeds), np.full(len(texts), step))
+        drawn = TargetLaws(logits, [params] * len(texts)).draw(np.arange(len(texts)), coins.uniform(Site.OFF_SUPPORT, 0))
         unread = [[int(token)] for token in drawn]
         for text, (token,) in zip(texts, unread, strict=True):
             text.append(token)
@@ -112,7 +112,7 @@ def _paths(
     parents = np.concatenate([np.arange(-1, len(unread) - 1), tree.parents + len(unread)])
     logits = target.forward([Segment(table, tokens, parents, num_logits=1 + len(tree.tokens))])
     commit_paths(table.pool, [(table, [*range(len(unread))])])
-    laws = probabilities(logits, [params] * len(logits))
+    laws = TargetLaws(logits, [params] * len(logits))
     return drafted_paths(laws, [block], [tree], np.zeros(1, dtype=np.int64))
 
 

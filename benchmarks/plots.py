@@ -14,6 +14,7 @@ mpl.use("Agg")  # no screen is needed
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
+from benchmarks.table import rows_of
 from cactus_core.rules import DEFAULT_RULE, RULES
 from cluster.figures import Figures
 
@@ -60,7 +61,7 @@ def _by_k(figures: Figures) -> Any:
     figure, axes = plt.subplots(1, 3, figsize=(12, 4.2), sharey=False)
     for axis, (pair, temperature, title) in zip(axes, places, strict=True):
         for number, rule in enumerate(_SHOWN_BY_K):
-            rows = _rows(figures, "tokens_per_round", pair=pair, temperature=temperature, rule=rule)
+            rows = rows_of(figures, "tokens_per_round", pair=pair, temperature=temperature, rule=rule)
             rows = sorted((row for row in rows if not {"relaxation", "texts"} & set(row["case"])), key=lambda row: row["case"]["K"])
             colour, width = (_INK, 2.6) if rule == DEFAULT_RULE else (_PALETTE[number % len(_PALETTE)], 1.2)
             label = f"{rule} ({RULES[rule].known_as})" if RULES[rule].known_as else rule
@@ -80,10 +81,10 @@ def _by_k(figures: Figures) -> Any:
 def _by_divergence(figures: Figures) -> Any:
     figure, axis = plt.subplots(figsize=(8.2, 5.2))
     for number, ((rule, relaxation, k), label) in enumerate(_RELAXED.items()):
-        spent = _rows(figures, "realised_kl_mean", pair="demo", temperature=1.0, rule=rule, relaxation=relaxation, K=k)
+        spent = rows_of(figures, "realised_kl_mean", pair="demo", temperature=1.0, rule=rule, relaxation=relaxation, K=k)
         tokens = {
             _key(row): row
-            for row in _rows(figures, "tokens_per_round", pair="demo", temperature=1.0, rule=rule, relaxation=relaxation, K=k)
+            for row in rows_of(figures, "tokens_per_round", pair="demo", temperature=1.0, rule=rule, relaxation=relaxation, K=k)
         }
         pairs = sorted(((row["value"], tokens[_key(row)]) for row in spent if row["value"] is not None), key=lambda pair: pair[0])
         is_ours = rule == DEFAULT_RULE and relaxation == "certified" and k == 4
@@ -107,10 +108,6 @@ def _by_divergence(figures: Figures) -> Any:
 def _line(axis: Axes, x: list[float], rows: list[dict[str, Any]], *, colour: str, width: float, label: str, style: str = "-") -> None:
     axis.plot(x, [row["value"] for row in rows], style, color=colour, lw=width, marker="o", ms=3, label=label)
     axis.fill_between(x, [row["low"] for row in rows], [row["high"] for row in rows], color=colour, alpha=0.10, lw=0)
-
-
-def _rows(figures: Figures, metric: str, **case: str | float) -> list[dict[str, Any]]:
-    return [row for row in figures.rows if row["metric"] == metric and case.items() <= dict(row["case"]).items()]  # type: ignore[call-overload]
 
 
 def _key(row: dict[str, Any]) -> float:

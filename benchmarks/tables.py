@@ -5,36 +5,12 @@ Knows figures; measures nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table as RichTable
-
+from benchmarks.table import Table, rows_of
 from benchmarks.wire_size import DELTA, SUPPORTS
 from cactus_core.rules import DEFAULT_RULE, RULES
 from cluster.figures import Figures
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """`name` marks its place in the page."""
-
-    name: str
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def markdown(self) -> str:
-        lines = ["| " + " | ".join(self.header) + " |", "|" + "---|" * len(self.header)]
-        return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in self.rows)])
-
-    def show(self, console: Console) -> None:
-        table = RichTable(*self.header, title=self.title, title_justify="left")
-        for row in self.rows:
-            table.add_row(*row)
-        console.print(table)
 
 
 def tables(figures: Figures) -> list[Table]:
@@ -53,20 +29,9 @@ def tables(figures: Figures) -> list[Table]:
     ]
 
 
-def write_into(page: Path, shown: list[Table]) -> None:
-    """Replaces what stands between `<!-- NAME -->` and `<!-- end -->` in the page, for each table that has a place there."""
-    text = page.read_text("utf8")
-    for table in shown:
-        start = f"<!-- {table.name} -->"
-        if start in text:
-            before, _, rest = text.partition(start)
-            text = f"{before}{start}\n{table.markdown()}\n<!-- end -->{rest.partition('<!-- end -->')[2]}"
-    page.write_text(text, "utf8")
-
-
 def _law(figures: Figures) -> Table:
     found = []
-    for row in _rows(figures, "law_tv_error"):
+    for row in rows_of(figures, "law_tv_error"):
         case = row["case"]
         what = f"{case['relaxation']} {case['strength']:g}" if case.get("relaxation") else case["rule"]
         found.append((what, RULES[case["rule"]].known_as if not case.get("relaxation") else "", case["label"], f"{row['value']:.1e}"))
@@ -74,11 +39,11 @@ def _law(figures: Figures) -> Table:
 
 
 def _limit(figures: Figures) -> Table:
-    rows = _rows(figures, "share_of_limit")
+    rows = rows_of(figures, "share_of_limit")
     shapes = list(dict.fromkeys((row["case"]["V"], row["case"]["K"], row["case"]["L"]) for row in rows))
     found = []
     for rule in dict.fromkeys(row["case"]["rule"] for row in rows):
-        shares = [_first(_rows(figures, "share_of_limit", rule=rule, V=v, K=k, L=n)) for v, k, n in shapes]
+        shares = [_first(rows_of(figures, "share_of_limit", rule=rule, V=v, K=k, L=n)) for v, k, n in shapes]
         found.append((rule, *(f"{share['value']:.3f}" for share in shares)))
     return Table("limit", "share of the LP limit", ("rule", *(f"V={v} K={k} L={n}" for v, k, n in shapes)), tuple(found))
 
@@ -86,7 +51,9 @@ def _limit(figures: Figures) -> Table:
 def _by_k(figures: Figures) -> list[Table]:
     made = []
     for name, pair, temperature in (("demo-1", "demo", 1.0), ("demo-06", "demo", 0.6), ("synthetic", "synthetic", 1.0)):
-        rows = [row for row in _rows(figures, "tokens_per_round", pair=pair, temperature=temperature) if not row["case"].get("relaxation")]
+        rows = [
+            row for row in rows_of(figures, "tokens_per_round", pair=pair, temperature=temperature) if not row["case"].get("relaxation")
+        ]
         rows = [row for row in rows if "K" in row["case"] and not {"against", "texts"} & set(row["case"])]
         ks = sorted({row["case"]["K"] for row in rows})
         found: list[tuple[str, ...]] = []
@@ -96,7 +63,7 @@ def _by_k(figures: Figures) -> list[Table]:
                 found.append((_bold(rule), RULES[rule].known_as, RULES[rule].label, *(_interval(of_rule.get(k)) for k in ks)))
         found += [
             (f"coupled, {row['case']['nodes']} nodes", "", "exact", _interval(row), *("" for _ in ks[1:]))
-            for row in _rows(figures, "tokens_per_round", rule="coupled", pair=pair, temperature=temperature)
+            for row in rows_of(figures, "tokens_per_round", rule="coupled", pair=pair, temperature=temperature)
         ]
         made.append(
             Table(
@@ -116,7 +83,7 @@ def _ahead(figures: Figures) -> Table:
             continue
         cells = []
         for pair, temperature in (("demo", 1.0), ("demo", 0.6), ("synthetic", 1.0)):
-            rows = _rows(figures, "tokens_per_round_ahead", against=rule, pair=pair, temperature=temperature, K=4)
+            rows = rows_of(figures, "tokens_per_round_ahead", against=rule, pair=pair, temperature=temperature, K=4)
             cells.append(_interval(rows[0], sign="+") if rows else "")
         found.append((rule, *cells))
     header = ("against", "demo, temperature 1", "demo, 0.6", "synthetic")
@@ -125,10 +92,10 @@ def _ahead(figures: Figures) -> Table:
 
 def _divergence(figures: Figures) -> Table:
     found = []
-    for row in _rows(figures, "realised_kl_mean"):
+    for row in rows_of(figures, "realised_kl_mean"):
         case = row["case"]
-        most = _first(_rows(figures, "realised_kl_max", **case))["value"]
-        tokens = _first(_rows(figures, "tokens_per_round", **case))
+        most = _first(rows_of(figures, "realised_kl_max", **case))["value"]
+        tokens = _first(rows_of(figures, "tokens_per_round", **case))
         found.append(
             (
                 case["relaxation"],
@@ -150,14 +117,14 @@ def _bytes(figures: Figures) -> Table:
     for temperature in (1.0, 0.6):
         for size in SUPPORTS:
             cells = [
-                (_rows(figures, metric, S=size, temperature=temperature, L=6, K=4))
+                (rows_of(figures, metric, S=size, temperature=temperature, L=6, K=4))
                 for metric in ("law_bytes", "law_bytes_combinatorial", "share_of_bound", "up_bytes_per_drafted_token")
             ]
             if not all(cells):
                 continue
             alone, combinatorial, share, up = (cell[0]["value"] for cell in cells)
             exact, relaxed = (
-                _first(_rows(figures, "tokens_per_round", S=size, temperature=temperature, texts="wire", delta=delta))
+                _first(rows_of(figures, "tokens_per_round", S=size, temperature=temperature, texts="wire", delta=delta))
                 for delta in (0.0, DELTA)
             )
             found.append(
@@ -187,7 +154,7 @@ def _bytes(figures: Figures) -> Table:
 
 def _cost(figures: Figures) -> Table:
     found = []
-    for row in _rows(figures, "decision_ms"):
+    for row in rows_of(figures, "decision_ms"):
         case = row["case"]
         name = case["rule"] + (f", {case['relaxation']} {case['strength']:g}" if case.get("relaxation") else "")
         found.append(
@@ -203,15 +170,11 @@ def _cost(figures: Figures) -> Table:
         )
     found += [
         (f"{row['case']['rule']} against {row['case']['against']}", "", "", "", "", f"{row['value']:.0f} x", "")
-        for row in _rows(figures, "speedup_vs_dense")
+        for row in rows_of(figures, "speedup_vs_dense")
     ]
     return Table(
         "cost", "what a decision costs, one core", ("rule", "B", "K", "L", "S", "ms, median", "least - upper quartile"), tuple(found)
     )
-
-
-def _rows(figures: Figures, metric: str, **case: Any) -> list[Any]:
-    return [row for row in figures.rows if row["metric"] == metric and case.items() <= dict(row["case"]).items()]  # type: ignore[call-overload]
 
 
 def _first(rows: list[Any]) -> Any:

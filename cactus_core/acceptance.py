@@ -16,7 +16,7 @@ from cactus_core.coins import Coins, Floats
 from cactus_core.errors import InvalidInput, Unsupported
 from cactus_core.paths import DraftedPaths, Verdicts
 from cactus_core.relaxing import Certified, Interpolated, Relaxation, Strength
-from cactus_core.rules import DEFAULT_RULE, Decide, Label, rule_named
+from cactus_core.rules import COUPLED, DEFAULT_RULE, RULES, Decide, Label, label_of
 from cactus_core.token_level import Cactus, TokenLevel, TopK, Typical, decide_token_level
 
 # What replaces the target's law before any exact rule, by the meaning of `strength`.
@@ -63,7 +63,7 @@ class Acceptance:
     budget: float = math.inf
 
     def __post_init__(self) -> None:
-        rule_named(self.rule)
+        label = label_of(self.rule)
         if self.relaxation not in ("", *RELAXATIONS, *TOKEN_LEVEL):
             there_are = ", ".join(sorted([*RELAXATIONS, *TOKEN_LEVEL]))
             raise Unsupported(f"no relaxation is called {self.relaxation!r}; there are: {there_are}")
@@ -73,17 +73,25 @@ class Acceptance:
             raise InvalidInput(f"a budget must be 0 nats or more, not {self.budget}")
         if not self.relaxation and (self.strength or self.budget < math.inf):
             raise InvalidInput("a strength or a budget needs a relaxation to go with; try relaxation certified")
+        if self.relaxation and self.is_coupled:
+            raise InvalidInput(f"{COUPLED} emits the target's own tokens, which nothing relaxes; take a rule such as {DEFAULT_RULE}")
         if self.relaxation in TOKEN_LEVEL and (self.budget < math.inf or self.rule not in (_ALONE, DEFAULT_RULE)):
             raise InvalidInput(f"{self.relaxation} runs as published: without a budget, and with no rule but its own")
-        if self.relaxation in RELAXATIONS and rule_named(self.rule).label is not Label.EXACT:
+        if self.relaxation in RELAXATIONS and label is not Label.EXACT:
             raise InvalidInput(f"{self.rule} runs as published; a relaxation goes with an exact rule, such as {DEFAULT_RULE}")
-        self.decider()  # checks the strength
+        if not self.is_coupled:
+            self.decider()  # checks the strength
+
+    @property
+    def is_coupled(self) -> bool:
+        """Whether drafts are coupled trees, to be walked; otherwise they are blocks, to be decided on."""
+        return self.rule == COUPLED
 
     @property
     def label(self) -> Label:
         """What is promised of the text that is emitted."""
         if not self.relaxation:
-            return rule_named(self.rule).label
+            return label_of(self.rule)
         if self.relaxation in TOKEN_LEVEL:
             return Label.UNBOUNDED
         is_bounded = self.budget < math.inf or RELAXATIONS[self.relaxation](self.strength).is_bounded
@@ -95,13 +103,13 @@ class Acceptance:
         return self.rule, self.relaxation, self.strength if self.relaxation in TOKEN_LEVEL else None
 
     def decider(self) -> Decider:
-        """See `decider`: for sessions that all ask for this."""
+        """See `decider`: for sessions that all ask for this. Raises `InvalidInput` where there is nothing to decide."""
         return _decider(self, self.strength)
 
 
 def decider(asked: Sequence[Acceptance]) -> Decider:
     """`(paths, coins, left [B]) -> Verdicts` for sessions that ask for `asked`, all of one kind; `left` is what each session's
-    budget still holds, in nats.
+    budget still holds, in nats. Raises `InvalidInput` for coupled ones: their trees are walked.
     """
     return _decider(asked[0], np.array([acceptance.strength for acceptance in asked]))
 
@@ -109,8 +117,10 @@ def decider(asked: Sequence[Acceptance]) -> Decider:
 def _decider(acceptance: Acceptance, strength: Strength) -> Decider:
     if acceptance.relaxation in TOKEN_LEVEL:
         return partial(_token_level, TOKEN_LEVEL[acceptance.relaxation](acceptance.strength))
+    if acceptance.is_coupled:
+        raise InvalidInput(f"{COUPLED} trees are walked, not decided on: the rule takes no blocks of paths")
     relaxation = RELAXATIONS[acceptance.relaxation](strength) if acceptance.relaxation else None
-    return partial(_decided, rule_named(acceptance.rule).decide, relaxation)
+    return partial(_decided, RULES[acceptance.rule].decide, relaxation)
 
 
 def _decided(decide: Decide, relaxation: Relaxation | None, paths: DraftedPaths, coins: Coins, left: Floats) -> Verdicts:

@@ -57,6 +57,10 @@ class SeededCoins:
         self._bases = np.asarray(bases, dtype=np.uint64)[:, None]
         self._rows = np.broadcast_to(np.asarray(rows, dtype=np.uint64), self._seeds.shape[0])[:, None]
 
+    def uniform(self, site: Site, depth: int) -> Floats:
+        """The number in [0, 1), `[B]`, that `draw` inverts: for whoever holds the weights elsewhere."""
+        return self._uniform(1, site, depth)[:, 0]
+
     def _uniform(self, num_lanes: int, site: Site, depth: int) -> Floats:
         lanes = np.arange(num_lanes, dtype=np.uint64)[None, :]
         place = np.uint64(site << 16 | depth)

@@ -38,7 +38,8 @@ class CoupledTree:
             raise InvalidInput("a tree's tokens must be at least 0")
         if (self.parents < -1).any() or (self.parents >= np.arange(len(self.parents))).any():
             raise InvalidInput("a tree's parents must come before their children, or be -1 to follow the text")
-        if np.unique(np.stack([self.parents, self.tokens]), axis=1).shape[1] < len(self.tokens):
+        order = np.lexsort((self.tokens, self.parents))
+        if ((np.diff(self.tokens[order]) == 0) & (np.diff(self.parents[order]) == 0)).any():
             raise InvalidInput("a tree's siblings must differ: one of its tokens is drafted twice at the same place")
 
     @property
@@ -58,6 +59,13 @@ def own_tokens(target_probs: Floats, noise: Floats) -> Ints:
     """
     with np.errstate(divide="ignore"):
         return np.asarray((np.log(target_probs) + noise).argmax(-1), dtype=np.int64)
+
+
+def drafted_child(tokens: Ints, parents: Ints, num_nodes: Ints, node: Ints, own: Ints) -> Ints:
+    """`[B]`: of B trees as in `walk`, the child of `node` `[B]` that is the own token `own` `[B]`; -1 where none is."""
+    number = 1 + np.arange(tokens.shape[1])
+    stands = (number <= num_nodes[:, None]) & (parents == node[:, None]) & (tokens == own[:, None])
+    return np.asarray(stands @ number - 1)  # siblings differ, so at most one stands
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,16 +90,13 @@ def walk(tokens: Ints, parents: Ints, num_nodes: Ints, own: Ints) -> Walks:
     """
     num_sessions, width = tokens.shape
     sessions = np.arange(num_sessions)
-    real = np.arange(width) < num_nodes[:, None]
     node = np.full(num_sessions, -1)
     path: list[Ints] = []
-    # Siblings differ, so at most one child is the own token; a path has at most `width` nodes.
-    for _ in range(width):
-        stands = real & (parents == node[:, None]) & (tokens == own[sessions, 1 + node][:, None])
-        goes_on = stands.any(-1)
-        if not goes_on.any():
+    for _ in range(width):  # a path has no more nodes
+        child = drafted_child(tokens, parents, num_nodes, node, own[sessions, 1 + node])
+        if (child < 0).all():
             break
-        path.append(np.where(goes_on, stands.argmax(-1), -1))
-        node = np.where(goes_on, path[-1], node)
+        path.append(child)
+        node = np.where(child >= 0, child, node)
     path_BD = np.stack(path, -1) if path else np.zeros((num_sessions, 0), dtype=np.int64)
     return Walks(path_BD, (path_BD >= 0).sum(-1), node, own[sessions, 1 + node])

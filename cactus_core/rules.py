@@ -1,4 +1,8 @@
-"""Acceptance rules of the rejection family: what each composes, and the label that a proof in tests/law has earned it."""
+"""Acceptance rules by name, each with the label that a proof in tests/law has earned it.
+
+Those of the rejection family say what they compose, and decide between drafted paths. The coupled rule decides nothing: its
+trees are walked (cactus_core/coupled.py).
+"""
 
 from __future__ import annotations
 
@@ -68,9 +72,13 @@ RULES = {
     )
 }
 
+COUPLED = "coupled"
+# All that can be asked for, of both families.
+LABELS = {**{name: rule.label for name, rule in RULES.items()}, COUPLED: Label.EXACT}
 
-def rule_named(name: str) -> Rule:
+
+def label_of(name: str) -> Label:
     """Raises `Unsupported`, naming the rules there are."""
-    if name not in RULES:
-        raise Unsupported(f"no acceptance rule is called {name!r}; there are: {', '.join(sorted(RULES))}")
-    return RULES[name]
+    if name not in LABELS:
+        raise Unsupported(f"no acceptance rule is called {name!r}; there are: {', '.join(sorted(LABELS))}")
+    return LABELS[name]

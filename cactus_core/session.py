@@ -10,6 +10,10 @@ from cactus_core.errors import InvalidInput
 from cactus_core.sampling import SamplingParams
 
 PROTOCOL = 1
+_MAX_TOP_LOGPROBS = 20
+_MAX_STOP_IDS = 64
+# The likeliest tokens at one place, the likeliest first, each with its natural log-probability.
+Likeliest = tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,8 @@ class Request:
     """A text to be completed.
 
     `prompt` are token ids, at least one. `seed` is any 64-bit number. `model` and `fingerprint` say what the edge expects at the
-    other end; an empty `model` takes what is served. With `decode_alone` the cloud decodes without drafts.
+    other end; an empty `model` takes what is served. With `decode_alone` the cloud decodes without drafts. `stop_ids` are tokens that
+    end the text, beside the model's own; `num_top_logprobs` asks for that many of the likeliest tokens at each place.
     """
 
     prompt: tuple[int, ...]
@@ -53,6 +58,8 @@ class Request:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     acceptance: Acceptance = field(default_factory=Acceptance)
     decode_alone: bool = False
+    stop_ids: tuple[int, ...] = ()
+    num_top_logprobs: int = 0
 
     def __post_init__(self) -> None:
         if not self.prompt:
@@ -61,10 +68,27 @@ class Request:
             raise InvalidInput(f"max_tokens must be at least 1, not {self.max_tokens}")
         if not 0 <= self.seed < 1 << 64:
             raise InvalidInput(f"the seed must be between 0 and 2^64 - 1, not {self.seed}")
+        if len(self.stop_ids) > _MAX_STOP_IDS or min(self.stop_ids, default=0) < 0:
+            raise InvalidInput(f"stop_ids takes at most {_MAX_STOP_IDS} token ids, not {self.stop_ids[: _MAX_STOP_IDS + 1]}")
+        if not 0 <= self.num_top_logprobs <= _MAX_TOP_LOGPROBS:
+            raise InvalidInput(f"num_top_logprobs must be between 0 and {_MAX_TOP_LOGPROBS}, not {self.num_top_logprobs}")
+        if self.acceptance.relaxation == "top_k" and self.sampling.truncates:
+            raise InvalidInput(
+                "relaxation top_k lets the k likeliest drafts stand, and a truncated law may have fewer tokens; "
+                "take a temperature above 0 without top_k, top_p and min_p, or another relaxation"
+            )
+
+    def check_vocabulary(self, vocab_size: int) -> None:
+        """Raises `InvalidInput` where a token is named that a vocabulary of `vocab_size` has not."""
+        biased = [token for token, _ in self.sampling.logit_bias]
+        for where, ids in (("the prompt", self.prompt), ("stop_ids", self.stop_ids), ("logit_bias", biased)):
+            outside = [token for token in ids if not 0 <= token < vocab_size]
+            if outside:
+                raise InvalidInput(f"{where} names token {outside[0]}, but the vocabulary has {vocab_size}")
 
 
 class Finish(StrEnum):
-    STOP = "stop"  # an end-of-text token
+    STOP = "stop"  # an end-of-text token, or one of the request's stop ids
     LENGTH = "length"  # max_tokens
 
 
@@ -73,7 +97,8 @@ class Decision:
     """What stands of a block: the first `num_accepted` tokens of path `row`, then `final`, the corrected or bonus token.
 
     `final` is None where the text ended inside the block. Of each emitted token in order: `logprobs`, the natural logarithm of
-    its probability under the target's law as the request samples it, and `divergence`, the ledger's entry, in nats.
+    its probability under the target's law as the request samples it, and `divergence`, the ledger's entry, in nats. `top_logprobs`
+    are, where they were asked for, the likeliest tokens in the place of each, with their log-probabilities: no more than can be drawn.
     `queue_s` and `verify_s` are the time the block waited and the time its step took. Raises `InvalidInput` where that does not
     hold together.
     """
@@ -88,10 +113,13 @@ class Decision:
     finish: Finish | None
     queue_s: float
     verify_s: float
+    top_logprobs: tuple[Likeliest, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.logprobs) == len(self.divergence) == self.num_emitted:
             raise InvalidInput(f"a decision on {self.num_emitted} tokens has {len(self.logprobs)} logprobs, {len(self.divergence)} entries")
+        if len(self.top_logprobs) not in {0, self.num_emitted}:
+            raise InvalidInput(f"a decision on {self.num_emitted} tokens has the likeliest in {len(self.top_logprobs)} places")
         if not all(nats >= 0.0 for nats in self.divergence):
             raise InvalidInput(f"a ledger's entries must be 0 nats or more, not {min(self.divergence)}")
 

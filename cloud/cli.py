@@ -11,21 +11,23 @@ from cactus_core.demo_pair import demo_model
 
 ModelOption = Annotated[str | None, typer.Option("--model", help="the target: checkpoint folder or hub name; default: the demo's")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one")]
-PagesOption = Annotated[int, typer.Option("--pages", min=8, help="16 positions each, for the keys and values of all requests")]
-DEFAULT_PAGES = 2048
+MemoryOption = Annotated[
+    float | None,
+    typer.Option("--memory", min=0.001, help="GiB for all requests' keys and values; default: half a GiB, on a GPU most of what is free"),
+]
 
 
 def verifier(
     model: ModelOption = None,
     listen: Annotated[str, typer.Option(help="host:port; port 0 takes any")] = "127.0.0.1:7801",
     device: DeviceOption = "auto",
-    pages: PagesOption = DEFAULT_PAGES,
+    memory: MemoryOption = None,
 ) -> None:
     """Serve one target without Ray, for a gateway elsewhere (`cactus gateway --replica`)."""
     from cloud.service import VerifierServer
 
     async def serve() -> None:
-        async with VerifierServer(model or demo_model("target"), listen, device=device, num_pages=pages) as server:
+        async with VerifierServer(model or demo_model("target"), listen, device=device, memory_gib=memory) as server:
             await server.loaded()
             print(f"serving {server.engine.served.model} on port {server.port}; Ctrl-C ends it", flush=True)
             await server.wait()

@@ -1,162 +1,120 @@
-"""From a step's logits to what stands: for all sessions at once.
+"""From a step's logits to what stands: for all sessions at once, whichever family their drafts are of.
 
-Knows the target's laws and the drafted blocks; knows nothing of pages, streams or time.
+Knows the target's laws, and who judges which drafts; knows nothing of pages, streams or time.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cactus_core.acceptance import Acceptance, decider
-from cactus_core.block import Block
-from cactus_core.coins import Coins, Floats, Ints, SeededCoins, Site
-from cactus_core.paths import OFF_SUPPORT, DraftedPaths, Verdicts
-from cactus_core.sampling import SamplingParams
-from cloud.sampling import probabilities
-from cloud.tree import DraftTree
+from cactus_core.coins import Ints, SeededCoins, Site
+from cactus_core.penalties import Edits, Penalties, paths_to_nodes
+from cactus_core.session import Likeliest
+from cloud.ballot import Ballot, Outcome
+from cloud.blocks import Standing, judge
+from cloud.laws import TargetLaws
+from cloud.walks import walk_all
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Ballot:
-    """One session's part of a step: its block, the block's tree, how it samples, what it accepts, and what of its budget is
-    `left`, in nats. Its 1 + N rows of logits are those at the end of its text and at the N nodes of the tree.
-    """
-
-    block: Block
-    tree: DraftTree
-    sampling: SamplingParams
-    acceptance: Acceptance
-    left: float
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The path `row`, how many of its tokens stand, the token after them; and of each of these the log-probability and the
-    ledger's entry, which is a float32's value: what travels is what is charged.
-    """
-
-    row: int
-    num_accepted: int
-    final: int
-    logprobs: tuple[float, ...]
-    divergence: tuple[float, ...]
+_NO_TOKENS = np.zeros(0, dtype=np.int64)
+_DECODED = Standing(0, (), (), (0.0,), off=_NO_TOKENS)
 
 
 def decide_all(logits: Tensor, ballots: Sequence[Ballot]) -> list[Outcome]:
-    """`logits` `[sum of 1 + N, V]` are the ballots' rows, one ballot after the other."""
-    blocks, trees = [ballot.block for ballot in ballots], [ballot.tree for ballot in ballots]
-    num_rows = np.array([1 + len(tree.tokens) for tree in trees])
-    first_row = np.cumsum(num_rows) - num_rows
-    laws = probabilities(logits, [ballot.sampling for ballot, count in zip(ballots, num_rows, strict=True) for _ in range(count)])
-    coins = SeededCoins([ballot.seed for ballot in ballots], [block.base for block in blocks])
-    verdicts = _verdicts(drafted_paths(laws, blocks, trees, first_row), ballots, coins)
-    emitted_at = [
-        first + np.array([0, *(1 + node for node in tree.path(row, accepted))])
-        for first, tree, row, accepted in zip(first_row, trees, verdicts.row, verdicts.accepted, strict=True)
-    ]
-    final = _final_tokens(laws, blocks, np.array([rows[-1] for rows in emitted_at]), verdicts, coins)
-    tokens = [
-        np.append(block.tokens[row, :accepted] if accepted else [], token).astype(np.int64)
-        for block, row, accepted, token in zip(blocks, verdicts.row, verdicts.accepted, final, strict=True)
-    ]
-    at = _on(laws, np.concatenate(emitted_at)), _on(laws, np.concatenate(tokens))
-    logprobs = np.split(laws[at].double().log().cpu().numpy(), np.cumsum(verdicts.accepted + 1)[:-1])
-    charged = verdicts.divergence.astype(np.float32).tolist()
-    return [
-        Outcome(int(row), int(accepted), int(token), tuple(lp.tolist()), tuple(nats[: accepted + 1]))
-        for row, accepted, token, lp, nats in zip(verdicts.row, verdicts.accepted, final, logprobs, charged, strict=True)
-    ]
+    """`logits` `[sum of 1 + N, V]` are the ballots' rows, one ballot after the other; they stay as they are.
 
-
-def drafted_paths(laws: Tensor, blocks: Sequence[Block], trees: Sequence[DraftTree], first_row: Ints) -> DraftedPaths:
-    """The blocks beside the target's `laws` `[rows, V]`: from `first_row` `[B]` on, the law at the end of a block's text and
-    those at the nodes of its tree.
-
-    The laws of the result are a block's places to go on from: the end of the text and all nodes but paths' last, in that order.
-    However many paths pass a place, it is read once; and where a block has one law for two places, the target has two.
+    What a ballot gets does not depend on the others, but for its logits' last bits. Nothing of the vocabulary's width leaves
+    the device, and nothing goes there and back for one session alone.
     """
-    place_of = [1 + tree.node_before()[:, :-1] for tree in trees]
-    num_places = np.array([places.max(initial=-1) + 1 for places in place_of])
-    # At least one of each, so that a step of empty blocks has shapes like any other.
-    num_paths = max(1, *(block.num_rows for block in blocks))
-    support_size = max(1, *(block.laws.ids.shape[1] for block in blocks))
-    length = max(block.length for block in blocks)
-    proposed, law_of = np.zeros((2, len(blocks), num_paths, length), dtype=np.int64)
-    ids = np.zeros((len(blocks), max(1, num_places.max()), support_size), dtype=np.int64)
-    draft_probs = np.zeros(ids.shape)
-    for b, (block, places, n) in enumerate(zip(blocks, place_of, num_places, strict=True)):
-        if not block.length:
-            continue
-        law_at = np.empty(n, dtype=np.int64)
-        law_at[places] = block.law_of
-        proposed[b, : block.num_rows, : block.length] = block.choices
-        law_of[b, : block.num_rows, : block.length] = places
-        ids[b, :n, : block.laws.ids.shape[1]] = block.laws.ids[law_at]
-        draft_probs[b, :n, : block.laws.ids.shape[1]] = block.laws.probs[law_at]
-    place = np.arange(ids.shape[1])[None, :]
-    rows = first_row[:, None] + np.where(place < num_places[:, None], place, 0)
-    gathered = laws[_on(laws, rows[..., None]), _on(laws, ids)].cpu().numpy()
-    target_probs = np.multiply(gathered, draft_probs > 0, dtype=np.float64)
-    return DraftedPaths(
-        proposed=proposed,
-        law_of=law_of,
-        draft_probs=draft_probs,
-        target_probs=target_probs,
-        target_off=np.maximum(1.0 - target_probs.sum(-1), 0.0),
-        num_rows=np.array([block.num_rows for block in blocks]),
-        lengths=np.array([block.length for block in blocks]),
-    )
+    num_rows = np.array([1 + len(ballot.tree.tokens) for ballot in ballots])
+    first_row = np.cumsum(num_rows) - num_rows
+    laws = TargetLaws(logits, [ballot.request.sampling for ballot in ballots], num_rows, _edits(ballots, first_row))
+    coins = SeededCoins([ballot.request.seed for ballot in ballots], [ballot.drafts.base for ballot in ballots])
+    standing = _standing(laws, ballots, first_row, coins)
+    rows = [(first, *(first + 1 + node for node in each.nodes)) for first, each in zip(first_row.tolist(), standing, strict=True)]
+    tokens, logprobs = _emitted(laws, standing, rows, coins)
+    top = _likeliest(laws, [ballot.request.num_top_logprobs for ballot in ballots], rows)
+    return [
+        Outcome(each.place, each.nodes, own, of_own, each.divergence, likeliest)
+        for each, own, of_own, likeliest in zip(standing, tokens, logprobs, top, strict=True)
+    ]
 
 
-def _verdicts(paths: DraftedPaths, ballots: Sequence[Ballot], coins: Coins) -> Verdicts:
-    """All ballots', one call for those of a kind: they may differ in strengths and in budgets."""
-    alike: dict[tuple[str, str, float | None], list[int]] = {}
-    for b, ballot in enumerate(ballots):
-        alike.setdefault(ballot.acceptance.kind, []).append(b)
-    asked = [ballot.acceptance for ballot in ballots]
-    left = np.array([ballot.left for ballot in ballots])
-    if len(alike) == 1:
-        return decider(asked)(paths, coins, left)
-    groups = [np.array(sessions) for sessions in alike.values()]
-    parts = [decider([asked[b] for b in group])(paths.of(group), coins.of(group), left[group]) for group in groups]
-    back = np.argsort(np.concatenate(groups))
-    return Verdicts(*(np.concatenate([getattr(part, column.name) for part in parts])[back] for column in fields(Verdicts)))
+def _edits(ballots: Sequence[Ballot], first_row: Ints) -> list[tuple[int, Edits]]:
+    """Penalties count the text and, at a tree's node, what was drafted up to there."""
+    return [
+        (
+            first,
+            Penalties(request.sampling, ballot.text, len(request.prompt)).after(paths_to_nodes(ballot.tree.tokens, ballot.tree.parents)),
+        )
+        for first, ballot in zip(first_row.tolist(), ballots, strict=True)
+        if (request := ballot.request).sampling.edits_logits
+    ]
 
 
-def _final_tokens(laws: Tensor, blocks: Sequence[Block], row_after: Ints, verdicts: Verdicts, coins: Coins) -> Ints:
-    """The corrected or bonus tokens `[B]`; `row_after` `[B]` are the rows of `laws` after what stands."""
-    supports = [_support_at(block, row, depth) for block, row, depth in zip(blocks, verdicts.row, verdicts.accepted, strict=True)]
-    is_off = verdicts.final == OFF_SUPPORT
-    final = np.array([0 if off else ids[place] for off, ids, place in zip(is_off, supports, verdicts.final, strict=True)])
-    off = np.flatnonzero(is_off)
-    if off.size:
-        whole = laws[_on(laws, row_after[off])].cpu().double().numpy()
-        masked = [_outside(law, supports[b]) for law, b in zip(whole, off, strict=True)]
-        final[off] = coins.of(off).draw(np.stack(masked), Site.OFF_SUPPORT, 0)
-    return final
+def _standing(laws: TargetLaws, ballots: Sequence[Ballot], first_row: Ints, coins: SeededCoins) -> list[Standing]:
+    """What stands of each ballot's drafts: trees are walked, blocks judged, and where nothing is drafted there is nothing to do."""
+    standing = [_DECODED] * len(ballots)
+    walked = [b for b, ballot in enumerate(ballots) if ballot.request.acceptance.is_coupled]
+    judged = [b for b, ballot in enumerate(ballots) if len(ballot.tree.tokens) and not ballot.request.acceptance.is_coupled]
+    if walked:
+        for b, (nodes, tokens) in zip(walked, walk_all(laws, [ballots[b] for b in walked], first_row[walked]), strict=True):
+            standing[b] = Standing(nodes[-1] if nodes else 0, nodes, tokens, (0.0,) * len(tokens), off=None)
+    if judged:
+        for b, stands in zip(judged, judge(laws, [ballots[b] for b in judged], first_row[judged], coins.of(np.array(judged))), strict=True):
+            standing[b] = stands
+    return standing
 
 
-def _support_at(block: Block, row: int, depth: int) -> Ints:
-    """The tokens that could have been drafted at a place of a path; none after its end."""
-    if depth == block.length:
-        return np.zeros(0, dtype=np.int64)
-    law = block.law_of[row, depth]
-    return np.asarray(block.laws.ids[law, block.laws.counts[law] > 0])
+def _emitted(
+    laws: TargetLaws, standing: Sequence[Standing], rows: Sequence[tuple[int, ...]], coins: SeededCoins
+) -> tuple[list[tuple[int, ...]], list[tuple[float, ...]]]:
+    """Of each session the tokens, those that are still to be drawn among them, and their log-probabilities; `rows` are those
+    of the laws that they follow.
+    """
+    ends = np.cumsum([len(own) for own in rows])
+    flat = laws.on(np.array([row for own in rows for row in own]))
+    known = [token for each in standing for token in (each.tokens if each.off is None else (*each.tokens, 0))]
+    tokens = laws.on(np.array(known, dtype=np.int64))
+    drawn = [(b, each.off) for b, each in enumerate(standing) if each.off is not None]
+    if drawn:
+        sessions = np.array([b for b, _ in drawn])
+        after = np.array([rows[b][-1] for b in sessions])
+        tokens[laws.on(ends[sessions] - 1)] = _drawn(laws, after, [off for _, off in drawn], coins.of(sessions))
+    logprobs = laws.at(flat, tokens[:, None])[:, 0].log_()
+    tokens_on_host, logprobs_on_host = torch.stack([tokens.double(), logprobs]).tolist()  # one copy: ids are far below 2**53
+    spans = [slice(end - len(own), end) for end, own in zip(ends.tolist(), rows, strict=True)]
+    return [tuple(map(int, tokens_on_host[span])) for span in spans], [tuple(logprobs_on_host[span]) for span in spans]
 
 
-def _outside(law: Floats, support: Ints) -> Floats:
-    """The law `[V]` without its mass on `support`; whole where rounding alone said that there was any outside."""
-    outside = law.copy()
-    outside[support] = 0.0
-    return outside if outside.any() else law
+def _drawn(laws: TargetLaws, rows: Ints, off: Sequence[Ints], coins: SeededCoins) -> Tensor:
+    """Tokens `[n]`, each outside its own `off` (nothing, where a block stands whole)."""
+    at = coins.uniform(Site.OFF_SUPPORT, 0)
+    tokens = torch.empty(len(rows), dtype=torch.int64, device=laws.device)
+    whole, outside = np.flatnonzero([not len(support) for support in off]), np.flatnonzero([len(support) for support in off])
+    if whole.size:
+        tokens[laws.on(whole)] = laws.draw(rows[whole], at[whole])
+    if outside.size:
+        supports = np.full((len(outside), max(map(len, off))), laws.vocab_size)
+        for own, n in zip(supports, outside.tolist(), strict=True):
+            own[: len(off[n])] = off[n]
+        tokens[laws.on(outside)] = laws.draw_outside(rows[outside], supports, at[outside])
+    return tokens
 
 
-def _on(laws: Tensor, index: Ints) -> Tensor:
-    """The index on the laws' device."""
-    return torch.from_numpy(index).to(laws.device)
+def _likeliest(laws: TargetLaws, asked: Sequence[int], rows: Sequence[tuple[int, ...]]) -> list[tuple[Likeliest, ...]]:
+    """For each of a session's `rows` as many tokens as it has `asked` for, or fewer where no more can be drawn."""
+    if not any(asked):
+        return [()] * len(asked)
+    wanted = np.array([row for count, own in zip(asked, rows, strict=True) if count for row in own])
+    ids, logprobs = laws.top(wanted, max(asked))
+    places = iter(zip(ids.tolist(), logprobs.tolist(), strict=True))
+    return [tuple(_drawable(*next(places), count) for _ in own) if count else () for count, own in zip(asked, rows, strict=True)]
+
+
+def _drawable(ids: Sequence[int], logprobs: Sequence[float], count: int) -> Likeliest:
+    return tuple((token, logprob) for token, logprob in zip(ids[:count], logprobs[:count], strict=True) if logprob > -math.inf)

@@ -1,7 +1,7 @@
 """The step loop: takes whatever is waiting, runs one packed forward, decides for all of it at once.
 
-Runs in a thread of its own; `open`, `submit` and `close` may be called from any thread and never wait for the model. A
-session's error ends that session alone.
+Runs in a thread of its own; `open`, `submit`, `decode` and `close` may be called from any thread and never wait for the
+model. A session's error ends that session alone.
 """
 
 from __future__ import annotations
@@ -9,46 +9,74 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from cactus_core.acceptance import STRENGTH_OF
-from cactus_core.block import Block
+from cactus_core.block import empty_block
+from cactus_core.coupled import CoupledTree
 from cactus_core.errors import CactusError, InvalidInput, LimitExceeded, Mismatch, StaleBase, Unavailable
-from cactus_core.ledger import Ledger
-from cactus_core.rules import RULES
-from cactus_core.session import Decision, Finish, Limits, Request, Served
-from cloud.decide import Outcome, decide_all
-from cloud.pages import PageTable, commit_paths
-from cloud.scheduler import Share, plan_step
-from cloud.session import Session, Turn, ballot_of, segment_of
+from cactus_core.rules import LABELS
+from cactus_core.session import Decision, Limits, Request, Served
+from cloud.ballot import Outcome
+from cloud.pages import PAGE_SIZE, PageTable
+from cloud.residency import Residency
+from cloud.scheduler import Scheduler, Share
+from cloud.session import Session
+from cloud.step import run_step
+from cloud.step_cost import measure_free_tokens
 from cloud.target import TargetModel
-from cloud.tree import DraftTree
+from cloud.turn import Drafts, Turn
 
 _log = logging.getLogger(__name__)
 
 
-class Engine:
-    """Serves one target. `num_pages` sizes the memory of all sessions, `token_budget` the largest step."""
+@dataclass(frozen=True, slots=True)
+class EngineFigures:
+    """Sums since the start: steps, the seconds spent in them, the tokens they read and the tokens they emitted."""
 
-    def __init__(self, target: TargetModel, *, num_pages: int, token_budget: int = 512, limits: Limits | None = None) -> None:
+    num_steps: int = 0
+    busy_s: float = 0.0
+    num_read: int = 0
+    num_emitted: int = 0
+
+
+class Engine:
+    """Serves one target. `num_pages` sizes the memory of all sessions, `token_budget` the largest step.
+
+    `num_free_tokens` is what `Scheduler` calls `num_free`; measured at the start unless given.
+    """
+
+    def __init__(
+        self,
+        target: TargetModel,
+        *,
+        num_pages: int,
+        token_budget: int = 512,
+        limits: Limits | None = None,
+        num_free_tokens: float | None = None,
+    ) -> None:
         self._target = target
         self._pool = target.new_pool(num_pages)
         self._token_budget = token_budget
+        self._num_free_tokens = num_free_tokens
         self._limits = limits or Limits()
-        self._waiting: deque[Turn] = deque()
+        self._residency = Residency()
+        self._waiting: dict[Session, Turn] = {}  # in order of arrival; the lock is `_work`'s
+        self._opened: list[Session] = []
         self._closing: list[Session] = []
         self._is_running = False
         self._work = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self.figures = EngineFigures()
 
     @property
     def served(self) -> Served:
         target = self._target
-        rules = {rule.name: str(rule.label) for rule in RULES.values()}
+        rules = {name: str(label) for name, label in LABELS.items()}
         shape = target.vocab_size, target.max_positions
         return Served(target.model_id, target.fingerprint, *shape, self._limits, rules, dict(STRENGTH_OF))
 
@@ -57,6 +85,9 @@ class Engine:
         return self._pool.num_free_pages
 
     def start(self) -> None:
+        """Measures what a step costs, unless that was given, and starts the loop."""
+        num_free = measure_free_tokens(self._target) if self._num_free_tokens is None else self._num_free_tokens
+        self._scheduler = Scheduler(self._token_budget, num_free=num_free)
         self._is_running = True
         self._thread.start()
 
@@ -67,180 +98,180 @@ class Engine:
             self._work.notify()
         if self._thread.is_alive():
             self._thread.join()
-        self._fail(list(self._waiting), Unavailable("the verifier is stopping; send the request again"))
+        self._fail(list(self._waiting.values()), Unavailable("the verifier is stopping; send the request again"))
 
-    def open(self, request: Request) -> Session:
-        """Checks a request against what is served. Raises `Mismatch`, `InvalidInput` or `LimitExceeded`."""
-        served = self.served
-        if request.model not in ("", served.model):
-            raise Mismatch(f"this endpoint serves {served.model!r}, not {request.model!r}; name that model, or none")
-        if request.fingerprint != served.fingerprint:
+    def open(self, request: Request, tenant: str = "") -> Session:
+        """Checks a request against what is served. Raises `Mismatch`, `InvalidInput` or `LimitExceeded`.
+
+        Steps are shared fairly between tenants.
+        """
+        target = self._target
+        if request.model not in ("", target.model_id):
+            raise Mismatch(f"this endpoint serves {target.model_id!r}, not {request.model!r}; name that model, or none")
+        if request.fingerprint != target.fingerprint:
             raise Mismatch(
-                f"the edge's tokenizer ({request.fingerprint}) is not that of {served.model!r} ({served.fingerprint}); "
+                f"the edge's tokenizer ({request.fingerprint}) is not that of {target.model_id!r} ({target.fingerprint}); "
                 "use a draft that was made for this target"
             )
-        if max(request.prompt) >= served.vocab_size:
-            raise InvalidInput(f"the prompt names token {max(request.prompt)}, but the vocabulary has {served.vocab_size}")
-        if len(request.prompt) + request.max_tokens > served.max_positions:
+        request.check_vocabulary(target.vocab_size)
+        most = min(target.max_positions, self._pool.num_pages * PAGE_SIZE)
+        if len(request.prompt) + request.max_tokens > most:
+            whose = "of the model" if most == target.max_positions else "in the verifier's memory"
             raise LimitExceeded(
-                f"a prompt of {len(request.prompt)} tokens and max_tokens {request.max_tokens} exceed the {served.max_positions} "
-                "positions of the model; shorten one of them"
+                f"a prompt of {len(request.prompt)} tokens and max_tokens {request.max_tokens} exceed the {most} positions {whose}; "
+                "shorten one of them"
             )
-        return Session(request, PageTable(self._pool), list(request.prompt), Ledger(request.acceptance.budget))
-
-    def submit(self, session: Session, round_number: int, block: Block) -> Future[Decision]:
-        """Queues a block. A round that was decided is answered again with the same decision, whatever block comes with it.
-
-        Raises `StaleBase` when the block does not follow the text, `InvalidInput` when the session's text is complete or the
-        block reaches beyond the model's positions.
-        """
-        tree = DraftTree.of(block)
+        session = Session(request, tenant, PageTable(self._pool))
         with self._work:
-            if not self._is_running:
-                raise Unavailable("the verifier is stopping; send the request again")
-            last, turn = session.last, session.turn
-            if last is not None and (last.round, last.base) == (round_number, block.base):
+            self._opened.append(session)
+        return session
+
+    def submit(self, session: Session, round_number: int, drafts: Drafts) -> Future[Decision]:
+        """Queues drafts. A round that was decided is answered again with the same decision, whatever comes with it.
+
+        Raises `StaleBase` when the drafts do not follow the text, `InvalidInput` when the session's text is complete, they are not of
+        the kind that its rule takes, or they reach beyond the positions there are.
+        """
+        if isinstance(drafts, CoupledTree) is not session.request.acceptance.is_coupled:
+            raise InvalidInput(
+                f"the rule {session.request.acceptance.rule!r} takes drafts of the other kind: blocks of paths, or coupled trees"
+            )
+        with self._work:
+            self._check_running()
+            last, turn = session.last, self._waiting.get(session)
+            if last is not None and (last.round, last.base) == (round_number, drafts.base):
                 answered: Future[Decision] = Future()
                 answered.set_result(last)
                 return answered
-            if turn is not None and (turn.round, turn.block.base) == (round_number, block.base):
-                return turn.decision
+            if turn is not None and (turn.round, turn.drafts.base) == (round_number, drafts.base):
+                return turn.answer
             if turn is not None:
                 raise InvalidInput(f"round {turn.round} is not decided yet; wait for it before sending another")
-            if last is not None and last.finish is not None:
+            if session.is_complete:
                 raise InvalidInput("the text of this request is complete; close it and open another")
-            if block.base != len(session.text):
-                raise StaleBase(f"the block starts at position {block.base}, but the text ends at {len(session.text)}; draft from there")
-            if block.base + block.length > self._target.max_positions:
-                raise InvalidInput(f"the block ends after the model's {self._target.max_positions} positions; draft fewer tokens")
-            session.turn = Turn(session, round_number, block, tree)
-            self._waiting.append(session.turn)
-            self._work.notify()
-            return session.turn.decision
+            if drafts.base != len(session.text):
+                raise StaleBase(f"the drafts start at position {drafts.base}, but the text ends at {len(session.text)}; draft from there")
+            turn = Turn(session, round_number, drafts, Future())
+            self._check_room(turn)
+            self._queue(turn)
+            return turn.answer
+
+    def decode(self, session: Session, deliver: Callable[[Decision], None]) -> Future[None]:
+        """Decodes without drafts until the text ends, which ends the future. `deliver` gets each decision, in the engine's thread: it
+        must not wait.
+        """
+        with self._work:
+            self._check_running()
+            turn = Turn(session, 0, self._nothing_for(session), Future(), deliver)
+            self._queue(turn)
+            return turn.answer
 
     def close(self, session: Session) -> None:
-        """Frees what the session holds, after the step in hand. Its waiting blocks are dropped."""
+        """Frees what the session holds, after the step in hand. What it waits for is dropped."""
         with self._work:
             self._closing.append(session)
             self._work.notify()
+
+    def _check_running(self) -> None:
+        if not self._is_running:
+            raise Unavailable("the verifier is stopping; send the request again")
+
+    def _check_room(self, turn: Turn) -> None:
+        most = min(self._target.max_positions, self._pool.num_pages * PAGE_SIZE)
+        if turn.drafts.base + turn.num_drafted > most and turn.num_drafted:
+            raise InvalidInput(f"text and drafts together are longer than the {most} positions there are; draft fewer tokens")
+
+    def _nothing_for(self, session: Session) -> Drafts:
+        if session.request.acceptance.is_coupled:
+            nothing = np.zeros(0, dtype=np.int64)
+            return CoupledTree(len(session.text), nothing, nothing)
+        return empty_block(len(session.text))
+
+    def _queue(self, turn: Turn) -> None:
+        """The caller holds the lock."""
+        self._waiting[turn.session] = turn
+        self._work.notify()
 
     def _run(self) -> None:
         while True:
             with self._work:
                 self._work.wait_for(lambda: self._waiting or self._closing or not self._is_running)
-                self._release_closed()
+                self._welcome_and_part()
                 if not self._is_running:
                     return
-                shares = plan_step(self._waiting, self._token_budget)
-            shares = self._with_room(shares)
-            if not shares:
+                waiting = dict(self._waiting)
+            if not waiting:
                 continue
+            self._residency.recall(waiting.values())
+            shares = self._scheduler.plan(waiting.values(), self._residency.num_due(waiting))
             try:
-                self._step(shares)
+                seated = self._residency.seat(shares, waiting)
+                self._step(seated or self._residency.seat([self._of_the_oldest(waiting)], waiting))
             except Exception as error:  # noqa: BLE001  # the loop must outlive any one step
                 _log.exception("a step of %d sessions failed", len(shares))
                 self._fail([share.work for share in shares], CactusError(f"the verifier failed: {error!r}; send the request again"))
 
-    def _release_closed(self) -> None:
+    def _welcome_and_part(self) -> None:
+        """Sessions that were opened and closed since the last step; the caller holds the lock."""
+        for session in self._opened:
+            self._residency.add(session)
+        self._opened.clear()
         for session in self._closing:
-            if session.turn is not None:
-                session.turn.decision.cancel()
-                self._drop(session.turn)
-            session.table.release()
+            if (turn := self._waiting.pop(session, None)) is not None:
+                turn.answer.cancel()
+            self._residency.remove(session)
         self._closing.clear()
 
-    def _with_room(self, shares: list[Share[Turn]]) -> list[Share[Turn]]:
-        """Those whose pages could be had; the others fail with `LimitExceeded` and hold nothing."""
-        kept = []
-        for share in shares:
-            table = share.work.session.table
-            try:
-                table.reserve(table.num_committed + share.num_text + (share.work.num_drafted if share.decides else 0))
-                kept.append(share)
-            except LimitExceeded as error:
-                self._fail([share.work], error)
-        return kept
+    def _of_the_oldest(self, waiting: Mapping[Session, Turn]) -> Share[Turn]:
+        """For when none of a plan has room: the one session that can have everybody's pages."""
+        turn = waiting[self._residency.oldest_of(waiting)]
+        return Share(turn, min(turn.num_unread, self._token_budget))
 
-    def _fail(self, turns: list[Turn], error: CactusError) -> None:
+    def _step(self, shares: Sequence[Share[Turn]]) -> None:
+        started = time.monotonic()
+        decided = run_step(self._target, self._pool, shares)
+        took = time.monotonic() - started
+        self._count(took, sum(share.num_tokens for share in shares))
+        for share in shares:
+            share.work.session.last_step = self.figures.num_steps
+        failed = [(turn, outcome) for turn, outcome in decided if isinstance(outcome, CactusError)]
+        for turn, error in failed:
+            self._fail([turn], error)
+        for turn, outcome in decided:
+            if isinstance(outcome, Outcome):
+                self._answer(turn, outcome, queue_s=started - turn.arrived, verify_s=took)
+
+    def _answer(self, turn: Turn, outcome: Outcome, *, queue_s: float, verify_s: float) -> None:
+        """Settles the turn, and queues the next where the engine decodes on. Only then is it answered: whoever is told may submit."""
+        session = turn.session
+        with self._work:
+            if self._waiting.get(session) is not turn:
+                return  # closed in the meantime
+            decision = session.settle(turn.round, outcome, self._target.eos_token_ids, queue_s=queue_s, verify_s=verify_s)
+            session.table.publish(session.text)
+            session.last_size, session.last_answered = 1 + turn.num_drafted, time.monotonic()
+            del self._waiting[session]
+            if turn.deliver is not None and not session.is_complete:
+                self._queue(Turn(session, turn.round + 1, self._nothing_for(session), turn.answer, turn.deliver))
+        self.figures = replace(self.figures, num_emitted=self.figures.num_emitted + decision.num_emitted)
+        if turn.deliver is None:
+            if turn.claim():
+                turn.answer.set_result(decision)
+            return
+        turn.deliver(decision)
+        if session.is_complete and turn.claim():
+            turn.answer.set_result(None)
+
+    def _fail(self, turns: Sequence[Turn], error: CactusError) -> None:
         with self._work:
             for turn in turns:
-                self._drop(turn)
-                turn.session.table.release()
+                if self._waiting.get(turn.session) is turn:
+                    del self._waiting[turn.session]
+                turn.start_over()
         for turn in turns:
             if turn.claim():
-                turn.decision.set_exception(error)
+                turn.answer.set_exception(error)
 
-    def _drop(self, turn: Turn) -> None:
-        """Takes a turn out of the queue; the caller holds the lock."""
-        if turn in self._waiting:
-            self._waiting.remove(turn)
-        turn.session.turn = None
-
-    def _step(self, shares: list[Share[Turn]]) -> None:
-        started = time.monotonic()
-        logits = self._target.forward([segment_of(share) for share in shares])
-        outcomes = self._decided(logits, [share.work for share in shares if share.decides])
-        took = time.monotonic() - started
-
-        accepted = {id(turn): turn.tree.path(outcome.row, outcome.num_accepted) for turn, outcome in outcomes}
-        paths = [(share, accepted.get(id(share.work), [])) for share in shares if not share.decides or id(share.work) in accepted]
-        commit_paths(
-            self._pool,
-            [(s.work.session.table, [*range(s.num_text), *(s.num_text + node for node in nodes)]) for s, nodes in paths],
-        )
-        with self._work:
-            for turn, outcome in outcomes:
-                self._drop(turn)
-                self._settle(turn, outcome, started - turn.arrived, took)
-        for turn, _ in outcomes:
-            if turn.session.last is not None and turn.claim():
-                turn.decision.set_result(turn.session.last)
-
-    def _decided(self, logits: Tensor, turns: list[Turn]) -> list[tuple[Turn, Outcome]]:
-        """What stands of each turn's block. Should deciding together fail, each is decided by itself: whose fault it is fails alone."""
-        ballots = [ballot_of(turn) for turn in turns]
-        if not ballots:
-            return []
-        try:
-            return list(zip(turns, decide_all(logits, ballots), strict=True))
-        except Exception:  # an error of ours: what was asked for was checked when it came
-            if len(turns) == 1:
-                raise
-            _log.exception("%d sessions could not be decided together", len(turns))
-        outcomes = []
-        for turn, rows in zip(turns, torch.split(logits, [1 + turn.num_drafted for turn in turns]), strict=True):
-            try:
-                outcomes += self._decided(rows, [turn])
-            except Exception as error:  # noqa: BLE001  # as in the loop
-                self._fail([turn], CactusError(f"the verifier failed: {error!r}; send the request again"))
-        return outcomes
-
-    def _settle(self, turn: Turn, outcome: Outcome, queue_s: float, verify_s: float) -> None:
-        """Appends to the text what stands, up to an end-of-text token or the request's last token; charges that, and notes the decision."""
-        session = turn.session
-        emitted = [*turn.block.tokens[outcome.row, : outcome.num_accepted].tolist()] if outcome.num_accepted else []
-        emitted.append(outcome.final)
-        finish = None
-        room = session.request.max_tokens - session.num_emitted
-        for i, token in enumerate(emitted[:room]):
-            if token in self._target.eos_token_ids:
-                emitted, finish = emitted[: i + 1], Finish.STOP
-                break
-        else:
-            if len(emitted) >= room:
-                emitted, finish = emitted[:room], Finish.LENGTH
-        num_accepted = min(outcome.num_accepted, len(emitted))
-        session.text += emitted
-        session.ledger.charge(outcome.divergence[: len(emitted)])
-        session.last = Decision(
-            round=turn.round,
-            base=turn.block.base,
-            row=outcome.row,
-            num_accepted=num_accepted,
-            final=emitted[-1] if len(emitted) > num_accepted else None,
-            logprobs=outcome.logprobs[: len(emitted)],
-            divergence=outcome.divergence[: len(emitted)],
-            finish=finish,
-            queue_s=queue_s,
-            verify_s=verify_s,
-        )
+    def _count(self, took_s: float, num_read: int) -> None:
+        sums = self.figures
+        self.figures = EngineFigures(sums.num_steps + 1, sums.busy_s + took_s, sums.num_read + num_read, sums.num_emitted)

@@ -5,15 +5,19 @@ The same integers bit for bit, the same logarithms but for their last bits. Know
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from cactus_core import gumbel as core
 from cactus_core.gumbel import PLACE, SMALLEST
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _LOW = 0xFFFFFFFF
 _ROUNDS = 10
+# Numbers that NumPy makes at a time: with more at once its temporaries leave the cache, and take twice as long.
+_PIECE = 4096
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -44,6 +48,21 @@ def gumbel(seeds: Tensor, positions: Tensor, tokens: Tensor) -> Tensor:
     # Numbers without a dimension go with tensors of any device.
     numbers = uniform((positions, tokens, torch.tensor(0), torch.tensor(PLACE)), seeds)
     return numbers.clamp_(min=SMALLEST).log_().neg_().log_().neg_()
+
+
+def whole_gumbel(seeds: Tensor, positions: Tensor, vocab_size: int) -> Tensor:
+    """As `gumbel`, of all tokens `[n, V]` at `positions` `[n]` of `seeds` `[n]`.
+
+    On a processor NumPy makes it: its products have 64 bits, and torch's steps are too many to be worth it there.
+    """
+    if seeds.device.type != "cpu":
+        return gumbel(seeds[:, None], positions[:, None], torch.arange(vocab_size, device=seeds.device))
+    noise = np.empty((len(seeds), vocab_size))
+    for row, seed, position in zip(noise, seeds.numpy().view(np.uint64), positions.numpy(), strict=True):
+        for start in range(0, vocab_size, _PIECE):
+            piece = row[start : start + _PIECE]
+            piece[:] = core.gumbel(seed, position, np.arange(start, start + len(piece)))
+    return torch.from_numpy(noise)
 
 
 def _multiply(multiplier: int, words: Tensor) -> tuple[Tensor, Tensor]:

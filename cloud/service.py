@@ -11,18 +11,19 @@ from typing import Self
 
 import grpc.aio
 
-from cactus_core.block import Block, empty_block
 from cactus_core.errors import InvalidInput, Unavailable
 from cactus_core.session import Decision, Limits
 from cactus_core.wire import codec
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
 from cloud.engine import Engine
-from cloud.serving import Context, add_health, bind, server_options, set_serving
+from cloud.serving import Context, add_health, bind, server_options, set_serving, tenant_of
 from cloud.session import Session
 from cloud.status import errors_as_status
 from cloud.target import TargetModel
+from cloud.turn import Drafts
 
+GIB = 1 << 30
 CREDITS = 1  # blocks of one request that may be on their way at once
 
 
@@ -42,7 +43,7 @@ class VerifierService(pb_grpc.SpeculationServicer):
     ) -> AsyncIterator[pb.CloudFrame]:
         async with errors_as_status(context):
             engine = self.ready()
-            session = engine.open(codec.unpack_request(await _first(request_iterator)))
+            session = engine.open(codec.unpack_request(await _first(request_iterator)), tenant_of(context))
             try:
                 yield pb.CloudFrame(opened=pb.Opened(base=len(session.text), credits=CREDITS))
                 decide = _alone if session.request.decode_alone else _rounds
@@ -59,32 +60,40 @@ class VerifierService(pb_grpc.SpeculationServicer):
 
 
 async def _rounds(engine: Engine, session: Session, frames: AsyncIterator[pb.EdgeFrame]) -> AsyncIterator[Decision]:
-    """A decision for each block, until the edge closes."""
+    """A decision for each block or tree, until the edge closes."""
     served = engine.served
     async for frame in frames:
-        if frame.WhichOneof("kind") == "close":
-            return
-        if frame.WhichOneof("kind") != "draft_block":
-            raise InvalidInput("after Open only DraftBlock and Close may follow")
-        block = codec.unpack_block(frame.draft_block, served.limits, served.vocab_size)
-        yield await _decision(engine, session, frame.draft_block.round, block)
+        drafts: Drafts
+        match frame.WhichOneof("kind"):
+            case "close":
+                return
+            case "draft_block":
+                round_number = frame.draft_block.round
+                drafts = codec.unpack_block(frame.draft_block, served.limits, served.vocab_size)
+            case "draft_tree":
+                round_number = frame.draft_tree.round
+                drafts = codec.unpack_tree(frame.draft_tree, served.limits, served.vocab_size)
+            case _:
+                raise InvalidInput("after Open only DraftBlock, DraftTree and Close may follow")
+        yield await asyncio.wrap_future(engine.submit(session, round_number, drafts))
 
 
 async def _alone(engine: Engine, session: Session, frames: AsyncIterator[pb.EdgeFrame]) -> AsyncIterator[Decision]:
-    """Plain decoding: empty blocks, one after the other, until the text ends. Then it is the edge that closes: a stream that
-    ended under its hands would be an error there.
-    """
-    round_number = 0
-    while session.last is None or session.last.finish is None:
-        yield await _decision(engine, session, round_number, empty_block(len(session.text)))
-        round_number += 1
+    """Plain decoding until the text ends. Then it is the edge that closes: a stream that ended under its hands would be an error there."""
+    loop = asyncio.get_running_loop()
+    decisions: asyncio.Queue[Decision | None] = asyncio.Queue()
+
+    def deliver(decision: Decision | None) -> None:
+        loop.call_soon_threadsafe(decisions.put_nowait, decision)
+
+    end = engine.decode(session, deliver)
+    end.add_done_callback(lambda _: deliver(None))
+    while (decision := await decisions.get()) is not None:
+        yield decision
+    end.result()
     async for frame in frames:
         if frame.WhichOneof("kind") == "close":
             return
-
-
-async def _decision(engine: Engine, session: Session, round_number: int, block: Block) -> Decision:
-    return await asyncio.wrap_future(engine.submit(session, round_number, block))
 
 
 async def _first(frames: AsyncIterator[pb.EdgeFrame]) -> pb.Open:
@@ -100,8 +109,8 @@ class VerifierServer:
     and leaves nothing behind.
     """
 
-    def __init__(self, model: str, address: str, *, device: str = "cpu", num_pages: int) -> None:
-        self._model, self._device, self._num_pages = model, device, num_pages
+    def __init__(self, model: str, address: str, *, device: str = "cpu", memory_gib: float | None = None) -> None:
+        self._model, self._device, self._memory_gib = model, device, memory_gib
         self._address = address
         self._service = VerifierService()
         self.port = 0
@@ -122,7 +131,9 @@ class VerifierServer:
         return self
 
     def _load(self, limits: Limits) -> Engine:
-        engine = Engine(TargetModel.load(self._model, device=self._device), num_pages=self._num_pages, limits=limits)
+        target = TargetModel.load(self._model, device=self._device)
+        memory_bytes = self._memory_gib * GIB if self._memory_gib is not None else target.spare_memory_bytes()
+        engine = Engine(target, num_pages=target.num_pages_in(int(memory_bytes)), limits=limits)
         engine.start()
         return engine
 

@@ -18,6 +18,7 @@ from cactus_core.wire.v1 import speculation_pb2 as pb
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Speculation"].full_name
+TENANT = "cactus-tenant"  # metadata in which a gateway tells a verifier for whom a stream is
 _NAMES = ("", SERVICE)  # health is asked of a server as a whole, or of its service
 
 
@@ -36,6 +37,14 @@ def bind(server: grpc.aio.Server, address: str) -> int:
         raise Unavailable(
             f"cannot listen on {address}: it is in use or not an address of this machine; choose another with --listen"
         ) from error
+
+
+def tenant_of(context: Context) -> str:
+    """Among whom steps are shared fairly: whom a gateway named, or else the caller's host."""
+    for key, value in context.invocation_metadata() or ():
+        if key == TENANT:
+            return str(value)
+    return str(context.peer()).rpartition(":")[0]
 
 
 async def add_health(server: grpc.aio.Server) -> health.aio.HealthServicer:

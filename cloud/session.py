@@ -1,82 +1,76 @@
-"""A session at the verifier: one text in the making, and the block that waits for its decision.
+"""A session at the verifier: one text in the making.
 
-Knows what a session adds to a step; knows nothing of other sessions, of threads or of streams.
+Knows what was asked for and what came of it; knows nothing of other sessions, of steps, of threads or of streams.
 """
 
 from __future__ import annotations
 
-import time
-from concurrent.futures import Future
+import math
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from cactus_core.block import Block
 from cactus_core.ledger import Ledger
-from cactus_core.session import Decision, Request
-from cloud.decide import Ballot
+from cactus_core.session import Decision, Finish, Request
+from cloud.ballot import Outcome
 from cloud.pages import PageTable
-from cloud.scheduler import Share
-from cloud.segment import Segment
-from cloud.tree import DraftTree
 
 
 @dataclass(eq=False, slots=True)
 class Session:
-    """One text in the making. `table.num_committed` of its tokens have been read by the model; at least the last has not.
+    """One text, of which the model has read `table.num_committed` tokens; at least the last it has not.
 
-    `ledger` has an entry for each token that was emitted.
+    `ledger` has an entry for each token that was emitted. `last_step` is the step in which it was last read, `last_size` the
+    tokens of its last drafts with the text before them, `last_answered` when they were decided, on the monotonic clock.
     """
 
     request: Request
+    tenant: str
     table: PageTable
-    text: list[int]
-    ledger: Ledger
+    text: list[int] = field(init=False)
+    ledger: Ledger = field(init=False)
     last: Decision | None = None
-    turn: Turn | None = None
+    last_step: int = 0
+    last_size: int = 0
+    last_answered: float = -math.inf
+
+    def __post_init__(self) -> None:
+        self.text = list(self.request.prompt)
+        self.ledger = Ledger(self.request.acceptance.budget)
 
     @property
     def num_emitted(self) -> int:
         return len(self.text) - len(self.request.prompt)
 
-
-@dataclass(eq=False, slots=True)
-class Turn:
-    """One block that waits for its decision."""
-
-    session: Session
-    round: int
-    block: Block
-    tree: DraftTree
-    decision: Future[Decision] = field(default_factory=Future)
-    arrived: float = field(default_factory=time.monotonic)
-
     @property
-    def num_unread(self) -> int:
-        return len(self.session.text) - self.session.table.num_committed
+    def is_complete(self) -> bool:
+        return self.last is not None and self.last.finish is not None
 
-    @property
-    def num_drafted(self) -> int:
-        return len(self.tree.tokens)
-
-    def claim(self) -> bool:
-        """Whether the decision is still wanted; once claimed, it can no longer be cancelled, and may be set."""
-        return self.decision.running() or self.decision.set_running_or_notify_cancel()
-
-
-def segment_of(share: Share[Turn]) -> Segment:
-    """A share's text as a chain after what was read before, and its block's tree after the text."""
-    turn, read = share.work, share.work.session.table.num_committed
-    tokens = np.array(turn.session.text[read : read + share.num_text])
-    parents = np.arange(-1, share.num_text - 1)
-    if not share.decides:
-        return Segment(turn.session.table, tokens, parents, num_logits=0)
-    tree = turn.tree
-    tokens = np.concatenate([tokens, tree.tokens])
-    parents = np.concatenate([parents, tree.parents + share.num_text])  # the tree's -1 becomes the text's last token
-    return Segment(turn.session.table, tokens, parents, num_logits=1 + len(tree.tokens))
-
-
-def ballot_of(turn: Turn) -> Ballot:
-    request = turn.session.request
-    return Ballot(turn.block, turn.tree, request.sampling, request.acceptance, turn.session.ledger.left, request.seed)
+    def settle(self, round_number: int, outcome: Outcome, ends: frozenset[int], *, queue_s: float, verify_s: float) -> Decision:
+        """Appends what stands, up to a token of `ends` or of the request's own, or to the last that may come; charges that, and
+        notes the decision.
+        """
+        base, emitted, finish = len(self.text), list(outcome.tokens), None
+        room = self.request.max_tokens - self.num_emitted
+        for i, token in enumerate(emitted[:room]):
+            if token in ends or token in self.request.stop_ids:
+                emitted, finish = emitted[: i + 1], Finish.STOP
+                break
+        else:
+            if len(emitted) >= room:
+                emitted, finish = emitted[:room], Finish.LENGTH
+        num_accepted = min(len(outcome.nodes), len(emitted))
+        self.text += emitted
+        self.ledger.charge(outcome.divergence[: len(emitted)])
+        self.last = Decision(
+            round=round_number,
+            base=base,
+            row=outcome.place,
+            num_accepted=num_accepted,
+            final=emitted[-1] if len(emitted) > num_accepted else None,
+            logprobs=outcome.logprobs[: len(emitted)],
+            divergence=outcome.divergence[: len(emitted)],
+            top_logprobs=outcome.top_logprobs[: len(emitted)],
+            finish=finish,
+            queue_s=queue_s,
+            verify_s=verify_s,
+        )
+        return self.last

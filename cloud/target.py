@@ -69,24 +69,36 @@ class TargetModel:
         return vocabulary
 
     def new_pool(self, num_pages: int) -> PagePool:
+        return PagePool(num_pages, **self._page_shape, dtype=self.dtype, device=self.device)
+
+    def spare_memory_bytes(self) -> int:
+        """What keys and values may take when nobody says: half a GiB, on a GPU most of what the model leaves free."""
+        if self.device.type != "cuda":
+            return 1 << 29
+        free_bytes, _ = torch.cuda.mem_get_info(self.device)
+        return int(0.85 * free_bytes)
+
+    def num_pages_in(self, memory_bytes: int) -> int:
+        """How many pages a pool may have that takes no more than so much memory. Raises `InvalidInput` when that is none."""
+        page_bytes = PagePool.page_bytes(**self._page_shape, dtype=self.dtype)
+        if memory_bytes < page_bytes:
+            raise InvalidInput(f"{memory_bytes} bytes hold no page of {self.model_id}: give its keys and values {page_bytes} or more")
+        return memory_bytes // page_bytes
+
+    @property
+    def _page_shape(self) -> dict[str, int]:
         config = self._text_config
-        return PagePool(
-            num_pages,
-            num_layers=config.num_hidden_layers,
-            num_kv_heads=_num_kv_heads(config),
-            head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
-            dtype=self.dtype,
-            device=self.device,
-        )
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return {"num_layers": config.num_hidden_layers, "num_kv_heads": _num_kv_heads(config), "head_dim": head_dim}
 
     @torch.inference_mode()
     def forward(self, segments: Sequence[Segment]) -> Tensor:
         """Logits `[M, V]` of the nodes that want them, segment after segment, in the model's dtype.
 
-        Each segment has a table of its own, all of one pool. Reserves the nodes' positions and writes their keys and
-        values there, and commits nothing: that is the caller's, by `commit`, `commit_paths` or `rollback`. Raises
-        `LimitExceeded` when the pool or the model's positions run out and `InvalidInput` for a token that is none, both
-        with nothing changed.
+        Each segment has a table of its own, all of one pool. Reserves the nodes' positions, after those of the nodes
+        that earlier steps wrote of the same tree, and writes their keys and values there. Commits nothing: that is the
+        caller's, by `advance`, `commit`, `commit_paths` or `rollback`. Raises `LimitExceeded` when the pool or the model's
+        positions run out and `InvalidInput` for a token that is none, both with nothing changed.
         """
         if not segments:
             return torch.empty(0, self.vocab_size, dtype=self.dtype, device=self.device)
@@ -94,20 +106,17 @@ class TargetModel:
         pool = tables[0].pool
         if len({id(table) for table in tables}) < len(tables) or any(table.pool is not pool for table in tables):
             raise ValueError("a step takes one segment a table, and tables of one pool")
+        if any(segment.num_before > segment.table.num_reserved - segment.table.num_committed for segment in segments):
+            raise ValueError("a segment names nodes before it that no step has written")
         tokens = np.concatenate([segment.tokens for segment in segments])
         if tokens.min() < 0 or tokens.max() >= self.vocab_size:
             raise InvalidInput(f"token ids must be between 0 and {self.vocab_size - 1}")
         positions = np.concatenate([segment.depths + segment.table.num_committed for segment in segments])
         if positions.max() >= self.max_positions:
             raise LimitExceeded(f"the model has {self.max_positions} positions, and {positions.max() + 1} are asked for; shorten the text")
-        reserve_all([(segment.table, segment.table.num_committed + len(segment.tokens)) for segment in segments])
+        reserve_all([(segment.table, segment.num_seen) for segment in segments])
         config = self._text_config
-        plan = plan_attention(
-            tables,
-            [segment.parents for segment in segments],
-            heads_per_kv_head=config.num_attention_heads // _num_kv_heads(config),
-            dtype=self.dtype,
-        )
+        plan = plan_attention(segments, heads_per_kv_head=config.num_attention_heads // _num_kv_heads(config))
         output = self._model(
             input_ids=torch.from_numpy(tokens[None]).to(self.device),
             position_ids=torch.from_numpy(positions[None]).to(self.device),
@@ -141,7 +150,7 @@ class TargetModel:
         if logits.shape != (5, self.vocab_size):
             raise Unsupported(f"{self.model_id} does not give logits for chosen positions; {WORKS}")
         written = torch.from_numpy(tables[1].slots(0, 4)).to(self.device)
-        if not pool.keys[:, written].isfinite().all():
+        if not pool.keys[:, :, written].isfinite().all():
             raise Unsupported(f"{self.model_id} has layers whose memory cannot be paged; {WORKS}")
         # The chain's two nodes have the same texts as a twin and the last.
         alike = torch.stack([logits[[2, 3, 4]], logits[[0, 0, 1]]]).float()

@@ -1,4 +1,4 @@
-"""A block's paths folded into a tree, so that the target reads each distinct prefix once."""
+"""What the target reads of drafts: a tree in which each distinct prefix stands once."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import numpy as np
 
 from cactus_core.block import Block
 from cactus_core.coins import Ints
+from cactus_core.coupled import CoupledTree
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DraftTree:
     """`tokens` `[N]` in the order that parents come first, `parents` `[N]` as places in it (-1: the node follows the text).
 
-    `node_of` `[K, L]` is the node at which each path stands after each of its tokens.
+    Of a block, `node_of` `[K, L]` is the node at which each path stands after each of its tokens. A coupled tree is read as it
+    came, its first nodes first, and has no paths: K = L = 0.
     """
 
     tokens: Ints
@@ -22,7 +24,13 @@ class DraftTree:
     node_of: Ints
 
     @classmethod
-    def of(cls, block: Block) -> DraftTree:
+    def of(cls, drafts: Block | CoupledTree) -> DraftTree:
+        if isinstance(drafts, CoupledTree):
+            return cls(drafts.tokens, drafts.parents, np.zeros((0, 0), dtype=np.int64))
+        return cls._folded(drafts)
+
+    @classmethod
+    def _folded(cls, block: Block) -> DraftTree:
         num_rows, length = block.tokens.shape
         if block.tokens.size == 0:
             nothing = np.zeros(0, dtype=np.int64)

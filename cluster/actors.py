@@ -15,11 +15,11 @@ import ray.util
 class VerifierReplica:
     """One target, served at an address of its own; on loopback alone where the whole cluster is this machine (`is_local`)."""
 
-    def __init__(self, model: str, device: str, num_pages: int, is_local: bool) -> None:  # noqa: FBT001  # Ray passes it on
+    def __init__(self, model: str, device: str, memory_gib: float | None, is_local: bool) -> None:  # noqa: FBT001  # Ray passes it on
         from cloud.service import VerifierServer
 
         self._host = "127.0.0.1" if is_local else ray.util.get_node_ip_address()
-        self._server = VerifierServer(model, f"{self._host}:0", device=device, num_pages=num_pages)
+        self._server = VerifierServer(model, f"{self._host}:0", device=device, memory_gib=memory_gib)
         self._starting = asyncio.Lock()
         self._is_started = False
 

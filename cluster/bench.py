@@ -28,7 +28,7 @@ class Benchmark(Protocol):
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="acceptance")],
+    name: Annotated[str, typer.Argument(help="acceptance, verifier")],
     quick: Annotated[bool, typer.Option("--quick", help="a look within a minute: wide intervals, fewer cases")] = False,  # noqa: FBT002  # a flag
     json_file: Annotated[Path | None, typer.Option("--json", help="write the figures to this file")] = None,
     docs: Annotated[Path | None, typer.Option(help="draw plots, and renew the tables of the pages, in this folder")] = None,

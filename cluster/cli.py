@@ -10,7 +10,7 @@ import typer
 
 from cactus_core.demo_pair import demo_model
 from cactus_core.errors import InvalidInput
-from cloud.cli import DEFAULT_PAGES, DeviceOption, ModelOption, PagesOption, verifier
+from cloud.cli import DeviceOption, MemoryOption, ModelOption, verifier
 from cluster.bench import bench
 from edge.cli import (
     DEFAULT_ENDPOINT,
@@ -67,13 +67,13 @@ def up(
     replicas: Annotated[int, typer.Option(min=1, help="verifiers, one model each")] = 1,
     address: Annotated[str | None, typer.Option(help="of a running Ray cluster to join (auto: the one here); default: start one")] = None,
     device: DeviceOption = "auto",
-    pages: PagesOption = DEFAULT_PAGES,
+    memory: MemoryOption = None,
 ) -> None:
     """Serve a target on a Ray cluster behind a gateway, until Ctrl-C."""
     from cluster.launch import ClusterOptions, launched
 
     async def serve() -> None:
-        options = ClusterOptions(model or demo_model("target"), listen, pages, device, replicas, address)
+        options = ClusterOptions(model or demo_model("target"), listen, device, memory, replicas, address)
         async with launched(options) as cluster:
             print(f"serving {cluster.model_id} at {cluster.endpoint} with {replicas} replica(s); Ctrl-C ends it", flush=True)
             print(f"try:  cactus generate --endpoint {cluster.endpoint}", flush=True)

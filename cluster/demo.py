@@ -44,7 +44,7 @@ async def run_demo(options: DemoOptions) -> Figures:
     console, figures, started = Console(highlight=False), Figures("demo"), time.monotonic()
     async with AsyncExitStack() as stack:
         with console.status("starting Ray, one verifier and a gateway ..."):
-            here = ClusterOptions(demo_model("target"), "127.0.0.1:0", device="cpu", num_pages=512)
+            here = ClusterOptions(demo_model("target"), "127.0.0.1:0", device="cpu")
             cluster = await stack.enter_async_context(launched(here))
         took = time.monotonic() - started
         console.print(f"[dim]Ray, the verifier and the gateway ({cluster.endpoint}) are up after {took:.0f} s.[/dim]\n")

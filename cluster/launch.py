@@ -34,8 +34,8 @@ class ClusterOptions:
 
     model: str
     listen: str
-    num_pages: int
     device: str
+    memory_gib: float | None = None
     num_replicas: int = 1
     address: str | None = None
 
@@ -75,7 +75,7 @@ async def launched(options: ClusterOptions) -> AsyncIterator[Cluster]:
         num_gpus = 1 if options.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= options.num_replicas else 0
         is_local = options.address is None
         replicas = tuple(
-            _actor(VerifierReplica, options.model, options.device, options.num_pages, is_local, num_cpus=1, num_gpus=num_gpus)
+            _actor(VerifierReplica, options.model, options.device, options.memory_gib, is_local, num_cpus=1, num_gpus=num_gpus)
             for _ in range(options.num_replicas)
         )
         actors += replicas

@@ -6,6 +6,8 @@ import asyncio
 import json
 import math
 import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,8 +17,7 @@ from cactus_core.demo_pair import demo_model
 
 if TYPE_CHECKING:
     from cactus_core.acceptance import Acceptance
-    from cactus_core.sampling import SamplingParams
-    from edge.client import Completion
+    from edge.client import Client, Completion, Piece
 
 PromptArgument = Annotated[str, typer.Argument(help="the text to go on from")]
 EndpointOption = Annotated[str, typer.Option(help="host:port of a gateway or a verifier")]
@@ -40,6 +41,19 @@ def generate(
     temperature: TemperatureOption = 1.0,
     top_k: Annotated[int, typer.Option(min=0, help="0 is off")] = 0,
     top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="1 is off")] = 1.0,
+    min_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="least share of the likeliest token's probability; 0 is off")] = 0.0,
+    presence_penalty: Annotated[float, typer.Option(help="off the logit of each token that was emitted, -2 to 2")] = 0.0,
+    frequency_penalty: Annotated[float, typer.Option(help="off the logit of a token each time that it was emitted, -2 to 2")] = 0.0,
+    repetition_penalty: Annotated[
+        float, typer.Option(help="divides logits of tokens of prompt and text, or multiplies those below 0")
+    ] = 1.0,
+    logit_bias: Annotated[
+        list[str] | None, typer.Option(metavar="ID:VALUE", help="adds to a token's logit, -100 to 100; repeatable")
+    ] = None,
+    stop_id: Annotated[list[int] | None, typer.Option(min=0, help="a token that ends the text, beside the model's own; repeatable")] = None,
+    logprobs: Annotated[
+        int, typer.Option("--logprobs", min=0, max=20, help="of --json: so many of the likeliest tokens at each place")
+    ] = 0,
     seed: SeedOption = None,
     max_tokens: MaxTokensOption = 128,
     drafts: DraftsOption = 4,
@@ -54,27 +68,26 @@ def generate(
     json_file: Annotated[Path | None, typer.Option("--json", help="also write the text, its tokens and the sums to this file")] = None,
 ) -> None:
     """Complete a prompt at an endpoint, drafting here. Each token is coloured by where it came from."""
+    from cactus_core.errors import InvalidInput
     from cactus_core.sampling import SamplingParams
+    from edge.client import Client
 
+    if logprobs and json_file is None:
+        raise InvalidInput("--logprobs goes into the file of --json; name one")
     seed = secrets.randbits(63) if seed is None else seed
-    sampling = SamplingParams(temperature, top_k, top_p)
-    acceptance = acceptance_of(rule=rule, delta=delta, relaxation=relaxation, strength=strength, budget=budget)
-    source = draft or demo_model("draft")
-    completion = asyncio.run(
-        _generate(
-            prompt,
-            endpoint,
-            source,
-            sampling,
-            acceptance,
-            seed=seed,
-            max_tokens=max_tokens,
-            num_rows=drafts,
-            length=block,
-            support=support,
-            plain=plain,
-        )
+    penalties = presence_penalty, frequency_penalty, repetition_penalty
+    complete = partial(
+        Client.generate,
+        max_tokens=max_tokens,
+        sampling=SamplingParams(temperature, top_k, top_p, min_p, *penalties, logit_bias_of(logit_bias or ())),
+        seed=seed,
+        num_rows=drafts,
+        length=block,
+        acceptance=acceptance_of(rule=rule, delta=delta, relaxation=relaxation, strength=strength, budget=budget),
+        stop_ids=tuple(stop_id or ()),
+        num_top_logprobs=logprobs,
     )
+    completion = asyncio.run(_generate(prompt, endpoint, draft or demo_model("draft"), complete, support=support, plain=plain))
     if json_file is not None:
         json_file.write_text(json.dumps({"seed": seed, **completion.as_record()}, indent=1) + "\n", "utf8")
 
@@ -83,13 +96,8 @@ async def _generate(
     prompt: str,
     address: str,
     source: str,
-    sampling: SamplingParams,
-    acceptance: Acceptance,
+    complete: Callable[[Client, Completion], AsyncIterator[Piece]],
     *,
-    seed: int,
-    max_tokens: int,
-    num_rows: int,
-    length: int,
     support: int | None,
     plain: bool,
 ) -> Completion:
@@ -105,19 +113,24 @@ async def _generate(
     client_of = Tokenizer.load(folder), None if plain else OnnxDrafter.load(folder, support_size=support or DEFAULT_SUPPORT)
     completion, terminal = Completion(prompt), Terminal(prompt)
     async with Endpoint(address) as endpoint:
-        pieces = Client(endpoint, *client_of).generate(
-            completion,
-            max_tokens=max_tokens,
-            sampling=sampling,
-            seed=seed,
-            num_rows=num_rows,
-            length=length,
-            acceptance=acceptance,
-        )
-        async for piece in pieces:
+        async for piece in complete(Client(endpoint, *client_of), completion):
             terminal.show(piece)
     terminal.show_end(completion)
     return completion
+
+
+def logit_bias_of(flags: Sequence[str]) -> tuple[tuple[int, float], ...]:
+    """What flags such as `42:-1.5` ask for. Raises `InvalidInput` for any other form."""
+    from cactus_core.errors import InvalidInput
+
+    pairs = []
+    for flag in flags:
+        token, _, bias = flag.partition(":")
+        try:
+            pairs.append((int(token), float(bias)))
+        except ValueError:
+            raise InvalidInput(f"--logit-bias takes a token id and a number, such as 42:-1.5, not {flag!r}") from None
+    return tuple(pairs)
 
 
 def acceptance_of(

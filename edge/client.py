@@ -47,9 +47,14 @@ class Completion:
             "text": self.text,
             "acceptance": {**_finite(asdict(self.acceptance)), "label": self.acceptance.label},
             "summary": _finite(asdict(self.summary)),
-            "tokens": [_finite(asdict(token)) for token in self.tokens],
+            "tokens": [_finite(_without_nothing(asdict(token))) for token in self.tokens],
             "rounds": rounds,
         }
+
+
+def _without_nothing(token: dict[str, object]) -> dict[str, object]:
+    """A token's likeliest rivals stand in its record where they were asked for."""
+    return {name: value for name, value in token.items() if name != "likeliest" or value}
 
 
 def _finite(record: Mapping[str, object]) -> dict[str, object]:
@@ -75,6 +80,8 @@ class Client:
         num_rows: int,
         length: int,
         acceptance: Acceptance = _DEFAULT,
+        stop_ids: tuple[int, ...] = (),
+        num_top_logprobs: int = 0,
     ) -> AsyncIterator[Piece]:
         """Yields each token as its round is decided, and fills `completion` (mutated).
 
@@ -89,6 +96,8 @@ class Client:
             sampling=sampling,
             acceptance=acceptance,
             decode_alone=self._drafter is None,
+            stop_ids=stop_ids,
+            num_top_logprobs=num_top_logprobs,
         )
         served = await self._endpoint.describe()
         if self._tokenizer.fingerprint != served.fingerprint:

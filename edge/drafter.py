@@ -24,12 +24,17 @@ class Drafter(Protocol):
     def max_positions(self) -> int:
         """The longest text, drafted tokens included, that this drafter can hold."""
 
-    def draft(self, text: Sequence[int] | Ints, *, num_rows: int, length: int, params: SamplingParams, seed: int) -> Block:
-        """K = `num_rows` paths of L = `length` tokens to follow `text`, all ids committed so far, prompt included.
+    def draft(
+        self, text: Sequence[int] | Ints, *, num_rows: int, length: int, params: SamplingParams, seed: int, num_prompt: int = 0
+    ) -> Block:
+        """K = `num_rows` paths of L = `length` tokens to follow `text`, all ids committed so far, the prompt's `num_prompt` first.
 
         The block's base is `len(text)`. The tokens of each row are drawn independently from the laws that the block
         carries, with the coins of `seed`, the base and the row; rows that share a prefix share the law after it. At
         temperature 0 all rows would be equal, so one is drafted: K is then 1. K = 0 or L = 0 gives the empty block.
+
+        Laws are shaped by `params` as the target's are, penalties counting the text and the path so far: the nearer the
+        two, the more stands. What stands is right whatever they are.
 
         A caller may pass any text at any time; what was drafted before changes how fast the answer comes, and never
         which law it is beyond the rounding of floating point. The same call twice in a row gives the same block, bit

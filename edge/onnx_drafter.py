@@ -18,6 +18,7 @@ from cactus_core.block import Block, empty_block
 from cactus_core.coins import Ints, SeededCoins, Site
 from cactus_core.errors import InvalidInput, LimitExceeded, Unavailable
 from cactus_core.lattice import MAX_BITS, LatticeLaws, quantise
+from cactus_core.penalties import Penalties
 from cactus_core.sampling import SamplingParams, probabilities
 from edge.draft_folder import draft_folder
 from edge.draft_shape import MODEL, DraftShape
@@ -95,7 +96,9 @@ class OnnxDrafter:
         """See `Drafter.max_positions`."""
         return self._shape.max_positions
 
-    def draft(self, text: Sequence[int] | Ints, *, num_rows: int, length: int, params: SamplingParams, seed: int) -> Block:
+    def draft(
+        self, text: Sequence[int] | Ints, *, num_rows: int, length: int, params: SamplingParams, seed: int, num_prompt: int = 0
+    ) -> Block:
         """See `Drafter.draft`."""
         committed = self._checked(text, num_rows, length)
         base = len(committed)
@@ -108,6 +111,7 @@ class OnnxDrafter:
             self._rows.grow(num_rows)
         logits = self._catch_up(committed, num_rows)
         self._rows.forget(slice(num_rows), base)
+        penalties = Penalties(params, committed, num_prompt)
         coins = SeededCoins(seeds=[seed] * num_rows, bases=[base] * num_rows, rows=np.arange(num_rows))
         tokens, law_of = np.empty((2, num_rows, length), dtype=np.int64)
         laws: list[LatticeLaws] = []
@@ -119,7 +123,8 @@ class OnnxDrafter:
                 agree &= tokens[:, depth - 1, None] == tokens[None, :, depth - 1]
             first = agree.argmax(-1)  # of the rows that agree, the first one's law holds for all
             leaders, law = np.unique(first, return_inverse=True)
-            laws.append(_laws(logits[leaders], params, self._support_size, self._bits))
+            shaped = penalties.after(tokens[leaders, :depth]).edited(logits[leaders]) if params.edits_logits else logits[leaders]
+            laws.append(_laws(shaped, params, self._support_size, self._bits))
             drawn = coins.draw(laws[-1].counts[law].astype(np.float64), Site.DRAFT, depth)
             tokens[:, depth] = laws[-1].ids[law, drawn]
             law_of[:, depth] = num_laws + law
@@ -222,7 +227,7 @@ class _View:
         return self.logits
 
 
-def _laws(logits: Logits, params: SamplingParams, support_size: int, bits: int) -> LatticeLaws:
+def _laws(logits: NDArray[np.floating], params: SamplingParams, support_size: int, bits: int) -> LatticeLaws:
     """The lattice laws of `logits` `[N, V]`."""
     size = min(support_size, logits.shape[-1])
     if params.temperature > 0.0 and params.top_p < 1.0:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from cactus_core.block import Block, empty_block
-from cactus_core.session import Decision, Finish, Request
+from cactus_core.session import Decision, Finish, Likeliest, Request
 from edge.drafter import Drafter
 
 
@@ -26,12 +26,15 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """`logprob` is natural; `divergence` is what the token cost of the budget, in nats: 0 where nothing was relaxed."""
+    """`logprob` is natural; `divergence` is what the token cost of the budget, in nats: 0 where nothing was relaxed. `likeliest` are
+    the likeliest tokens in its place, where the request asks for them.
+    """
 
     id: int
     origin: Origin
     logprob: float
     divergence: float
+    likeliest: Likeliest = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,15 @@ async def speculate(link: Exchange, request: Request, drafter: Drafter, num_rows
         room = min(length, last - len(text) - 1, drafter.max_positions - len(text))
         block = empty_block(len(text))
         if room > 0 and num_rows > 0:
-            block = await asyncio.to_thread(drafter.draft, text, num_rows=num_rows, length=room, params=request.sampling, seed=request.seed)
+            block = await asyncio.to_thread(
+                drafter.draft,
+                text,
+                num_rows=num_rows,
+                length=room,
+                params=request.sampling,
+                seed=request.seed,
+                num_prompt=len(request.prompt),
+            )
         drafted = time.monotonic()
         decision = await link.exchange(block, round_number)
         done = _round(block, decision, drafted - started, time.monotonic() - drafted)
@@ -101,8 +112,10 @@ def _round(block: Block, decision: Decision, draft_s: float, wait_s: float) -> R
             origins.append(Origin.DECODED)
         else:
             origins.append(Origin.BONUS if decision.num_accepted == block.length else Origin.CORRECTED)
+    likeliest = decision.top_logprobs or ((),) * len(ids)
+    columns = zip(ids, origins, decision.logprobs, decision.divergence, likeliest, strict=True)
     return Round(
-        tokens=tuple(Token(*of_token) for of_token in zip(ids, origins, decision.logprobs, decision.divergence, strict=True)),
+        tokens=tuple(Token(*of_token) for of_token in columns),
         num_rows=block.num_rows,
         length=block.length,
         num_accepted=decision.num_accepted,

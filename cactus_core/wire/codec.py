@@ -13,13 +13,15 @@ import numpy as np
 from cactus_core.acceptance import Acceptance
 from cactus_core.block import Block, empty_block
 from cactus_core.coins import Ints
+from cactus_core.coupled import CoupledTree
 from cactus_core.errors import InvalidInput, Mismatch
 from cactus_core.lattice import LatticeLaws
 from cactus_core.rules import DEFAULT_RULE
 from cactus_core.sampling import SamplingParams
-from cactus_core.session import PROTOCOL, Decision, Finish, Limits, Request, Served
+from cactus_core.session import PROTOCOL, Decision, Finish, Likeliest, Limits, Request, Served
 from cactus_core.wire import varints
 from cactus_core.wire.laws import decode_laws, encode_laws
+from cactus_core.wire.trees import decode_tree, encode_tree
 from cactus_core.wire.v1 import speculation_pb2 as pb
 
 _FINISH = {None: pb.FINISH_NONE, Finish.STOP: pb.FINISH_STOP, Finish.LENGTH: pb.FINISH_LENGTH}
@@ -68,6 +70,24 @@ def unpack_block(message: pb.DraftBlock, limits: Limits, vocab_size: int) -> Blo
     return Block(message.base, laws.ids[law_of, choice], law_of, laws)
 
 
+def pack_tree(tree: CoupledTree, round_number: int) -> pb.DraftTree:
+    packed = encode_tree(tree.tokens, tree.parents)
+    return pb.DraftTree(round=round_number, base=tree.base, num_nodes=len(tree.tokens), packed=packed)
+
+
+def unpack_tree(message: pb.DraftTree, limits: Limits, vocab_size: int) -> CoupledTree:
+    """A tree may have as many nodes as a block may have tokens, and be as deep as a block may be long: each depth is a turn of the walk."""
+    most = limits.max_rows * limits.max_length
+    if message.num_nodes > most:
+        raise InvalidInput(f"a tree may have at most {most} nodes, not {message.num_nodes}")
+    tree = CoupledTree(message.base, *decode_tree(message.packed, message.num_nodes))
+    if tree.tokens.max(initial=-1) >= vocab_size:
+        raise InvalidInput(f"a tree names token {tree.tokens.max()}, but the vocabulary has {vocab_size}")
+    if (depth := tree.depths.max(initial=0)) > limits.max_length:
+        raise InvalidInput(f"a tree may be at most {limits.max_length} nodes deep, not {depth}")
+    return tree
+
+
 def _grid(data: bytes, num_rows: int, length: int) -> Ints:
     numbers = varints.decode(data)
     if len(numbers) != num_rows * length:
@@ -85,34 +105,62 @@ def unpack_acceptance(message: pb.Acceptance) -> Acceptance:
     return Acceptance(message.rule or DEFAULT_RULE, message.relaxation, message.strength, budget)
 
 
+def pack_sampling(sampling: SamplingParams) -> pb.Sampling:
+    return pb.Sampling(
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        min_p=sampling.min_p,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        repetition_penalty=None if sampling.repetition_penalty == 1.0 else sampling.repetition_penalty,
+        logit_bias=[pb.LogitBias(token=token, bias=bias) for token, bias in sampling.logit_bias],
+    )
+
+
+def unpack_sampling(message: pb.Sampling) -> SamplingParams:
+    return SamplingParams(
+        temperature=message.temperature,
+        top_k=message.top_k,
+        top_p=message.top_p,
+        min_p=message.min_p,
+        presence_penalty=message.presence_penalty,
+        frequency_penalty=message.frequency_penalty,
+        repetition_penalty=message.repetition_penalty if message.HasField("repetition_penalty") else 1.0,
+        logit_bias=tuple((each.token, each.bias) for each in message.logit_bias),
+    )
+
+
 def pack_request(request: Request) -> pb.Open:
-    sampling = request.sampling
     return pb.Open(
         protocol=PROTOCOL,
         model=request.model,
         fingerprint=request.fingerprint,
-        sampling=pb.Sampling(temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p),
+        sampling=pack_sampling(request.sampling),
         acceptance=pack_acceptance(request.acceptance),
         seed=request.seed,
         prompt_varints=varints.encode(np.array(request.prompt)),
         max_tokens=request.max_tokens,
         decode_alone=request.decode_alone,
+        stop_varints=varints.encode(np.array(request.stop_ids, dtype=np.int64)),
+        num_top_logprobs=request.num_top_logprobs,
     )
 
 
 def unpack_request(message: pb.Open) -> Request:
     if message.protocol != PROTOCOL:
         raise Mismatch(f"this side speaks protocol {PROTOCOL}, the other {message.protocol}; install the same version of Cactus on both")
-    sampling = message.sampling
     return Request(
         prompt=tuple(varints.decode(message.prompt_varints).tolist()),
         max_tokens=message.max_tokens,
         seed=message.seed,
         fingerprint=message.fingerprint,
         model=message.model,
-        sampling=SamplingParams(sampling.temperature, sampling.top_k, sampling.top_p),
+        sampling=unpack_sampling(message.sampling),
         acceptance=unpack_acceptance(message.acceptance),
         decode_alone=message.decode_alone,
+        stop_ids=tuple(varints.decode(message.stop_varints).tolist()),
+        num_top_logprobs=message.num_top_logprobs,
     )
 
 
@@ -128,7 +176,20 @@ def pack_decision(decision: Decision, num_credits: int) -> pb.Decision:
         timings=pb.Timings(queue_s=decision.queue_s, verify_s=decision.verify_s),
         credits=num_credits,
         divergence=decision.divergence if any(decision.divergence) else (),
+        top_logprobs=[_pack_likeliest(likeliest) for likeliest in decision.top_logprobs],
     )
+
+
+def _pack_likeliest(likeliest: Likeliest) -> pb.Likeliest:
+    ids = np.array([token for token, _ in likeliest], dtype=np.int64)
+    return pb.Likeliest(token_varints=varints.encode(ids), logprobs=[logprob for _, logprob in likeliest])
+
+
+def _unpack_likeliest(message: pb.Likeliest) -> Likeliest:
+    ids = varints.decode(message.token_varints).tolist()
+    if len(ids) != len(message.logprobs):
+        raise InvalidInput(f"a decision names {len(ids)} likeliest tokens with {len(message.logprobs)} log-probabilities")
+    return tuple(zip(ids, message.logprobs, strict=True))
 
 
 def unpack_decision(message: pb.Decision) -> Decision:
@@ -144,6 +205,7 @@ def unpack_decision(message: pb.Decision) -> Decision:
         finish=_FINISHED[message.finish],
         queue_s=message.timings.queue_s,
         verify_s=message.timings.verify_s,
+        top_logprobs=tuple(_unpack_likeliest(likeliest) for likeliest in message.top_logprobs),
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import acceptance, plots, rounds, tables, wire_size
 from benchmarks.drafts import demo_contexts, synthetic_paths
+from benchmarks.table import write_into
 from cactus_core.acceptance import Acceptance
 from cluster.figures import Figures
 
@@ -62,7 +63,7 @@ def test_plots_are_drawn_and_tables_find_their_place(figures, tmp_path):
     page.write_text("before\n<!-- synthetic -->\nold\n<!-- end -->\nafter\n<!-- ahead -->\n<!-- end -->\nlast\n", "utf8")
     shown = tables.tables(figures)
     for _ in range(2):  # once more changes nothing
-        tables.write_into(page, shown)
+        write_into(page, shown)
         text = page.read_text("utf8")
         assert "old" not in text
         assert text.count("| **nearest+block** |") == 1

@@ -1,105 +1,112 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import cloud.attention
 from cactus_core.errors import Unsupported
-from cloud.attention import AttentionPlan, ancestry, paged_attention, plan_attention
+from cloud.attention import AttentionPlan, paged_attention, plan_attention
+from cloud.padded_attention import PaddedAttention, like_sessions
 from cloud.pages import PagePool, PageTable
+from cloud.ragged_attention import RaggedAttention
+from cloud.segment import Segment, chain
 
 HEADS, KV_HEADS, DIM = 6, 2, 8
+ATTENTIONS = {
+    "each session by itself": (RaggedAttention, "cloud.ragged_attention._SMALL_BYTES", 0),
+    "some short texts together": (RaggedAttention, "cloud.ragged_attention._SMALL_BYTES", 2 * KV_HEADS * DIM * 4 * 20),
+    "short texts together": (RaggedAttention, "cloud.ragged_attention._SMALL_BYTES", 1 << 18),
+    "padded, alone": (PaddedAttention, "cloud.padded_attention._MAX_CELLS", 1),
+    "padded, small together": (PaddedAttention, "cloud.padded_attention._MAX_CELLS", 4096),
+    "padded, all together": (PaddedAttention, "cloud.padded_attention._MAX_CELLS", 1 << 22),
+}
 
 
 class Layer(torch.nn.Module):
     layer_idx = 1
 
 
-def attend_plainly(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-    """`[n, H, D]` from query `[n, H, D]` and keys and values `[S, Hkv, D]`, by the formula."""
+def ancestors(parents: Sequence[int], node: int) -> list[int]:
+    """`node` and those above it."""
+    return [] if node == -1 else [node, *ancestors(parents, parents[node])]
+
+
+def attend_plainly(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """`[H, D]` from query `[H, D]` and keys and values `[S, Hkv, D]`, by the formula."""
     key, value = (x.repeat_interleave(HEADS // KV_HEADS, 1) for x in (key, value))
-    scores = torch.einsum("nhd,shd->hns", query, key) / DIM**0.5
-    weights = scores.masked_fill(~visible, -torch.inf).softmax(-1)
-    return torch.einsum("hns,shd->nhd", weights, value)
+    weights = (torch.einsum("hd,shd->hs", query, key) / DIM**0.5).softmax(-1)
+    return torch.einsum("hs,shd->hd", weights, value)
+
+
+def scattered(pool: PagePool, total: int) -> PageTable:
+    """A table whose pages are nowhere neighbours: others hold those in between."""
+    table = PageTable(pool)
+    for positions in range(16, total + 16, 16):
+        table.reserve(min(positions, total))
+        last_page = int(table.slots(table.num_reserved - 1, table.num_reserved)[0]) // 16
+        pool.allocate(1, after=last_page)
+    return table
 
 
 trees = st.integers(1, 12).flatmap(lambda n: st.tuples(*(st.integers(-1, node - 1) for node in range(n))))
-sessions = st.lists(st.tuples(st.integers(0, 50), trees), min_size=1, max_size=6)
+chains = st.integers(1, 150).map(lambda n: tuple(range(-1, n - 1)))
+one = st.just((-1,))
+sessions = st.lists(st.tuples(st.integers(0, 50), st.one_of(one, trees, chains), st.floats(0, 1), st.booleans()), min_size=1, max_size=6)
 
 
-@pytest.mark.parametrize("cells", [1, 4096, 1 << 20], ids=["alone", "small together", "all together"])
+@pytest.mark.parametrize("attention", ATTENTIONS)
 @given(sessions=sessions, seed=st.integers(0, 1 << 20))
 @settings(max_examples=25, deadline=None)
-def test_every_grouping_gives_plain_attention_over_what_each_node_may_see(
-    cells: int, sessions: list[tuple[int, tuple[int, ...]]], seed: int
-) -> None:
+def test_each_node_attends_to_what_it_may_see(attention: str, sessions: list[tuple[int, tuple[int, ...], float, bool]], seed: int) -> None:
     random = torch.Generator().manual_seed(seed)
-    pool = PagePool(40, num_layers=2, num_kv_heads=KV_HEADS, head_dim=DIM)
+    pool = PagePool(300, num_layers=2, num_kv_heads=KV_HEADS, head_dim=DIM)
     pool.keys.fill_(torch.nan)  # what is not written must not be read
     pool.values.fill_(torch.nan)
-    tables, pasts = [], []
-    for past, tree in sessions:
-        table = PageTable(pool)
-        table.reserve(past)
-        table.commit(range(past))
-        slots = torch.from_numpy(table.slots(0, past))
-        pasts.append(torch.randn(2, past, KV_HEADS, DIM, generator=random))
-        pool.keys[1, slots], pool.values[1, slots] = pasts[-1]
-        table.reserve(past + len(tree))
-        tables.append(table)
-    parents = [np.array(tree) for _, tree in sessions]
-    sizes = [len(tree) for tree in parents]
-    query = torch.randn(1, HEADS, sum(sizes), DIM, generator=random)
-    new = torch.randn(2, 1, KV_HEADS, sum(sizes), DIM, generator=random)
+    segments, seen = [], []
+    for past, parents, share_before, is_scattered in sessions:
+        before = int(share_before * len(parents))
+        before -= before == len(parents)
+        total = past + len(parents)
+        table = scattered(pool, total) if is_scattered else PageTable(pool)
+        table.reserve(total)
+        table.advance(past)
+        slots = torch.from_numpy(table.slots(0, past + before))
+        written = torch.randn(2, total, KV_HEADS, DIM, generator=random)
+        pool.keys[1][:, slots], pool.values[1][:, slots] = written[:, : past + before].transpose(1, 2)
+        segments.append(Segment(table, np.zeros(len(parents) - before, dtype=np.int64), np.array(parents), num_before=before))
+        seen.append(written)
+    new = torch.cat([written[:, -len(segment.tokens) :] for segment, written in zip(segments, seen, strict=True)], 1)
+    query = torch.randn(1, HEADS, new.shape[1], DIM, generator=random)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cloud.attention, "_CPU_CELLS", cells)
-        plan = plan_attention(tables, parents, heads_per_kv_head=HEADS // KV_HEADS, dtype=torch.float32)
-    out, _ = paged_attention(Layer(), query, new[0], new[1], None, plan=plan)
-    start = 0
-    for past_KV, tree, size in zip(pasts, parents, sizes, strict=True):
-        rows = slice(start, start + size)
-        keys, values = (torch.cat([past_KV[i], new[i, 0, :, rows].transpose(0, 1)]) for i in (0, 1))
-        visible = torch.ones(size, len(keys), dtype=torch.bool)
-        visible[:, len(keys) - size :] = torch.from_numpy(ancestry(tree))
-        expected = attend_plainly(query[0, :, rows].transpose(0, 1), keys, values, visible)
-        assert torch.allclose(out[0, rows], expected, atol=1e-5)
-        start += size
+        kind, bound, value = ATTENTIONS[attention]
+        patch.setattr("cloud.attention.RaggedAttention", kind)
+        patch.setattr(bound, value)
+        plan = plan_attention(segments, heads_per_kv_head=HEADS // KV_HEADS)
+    out, _ = paged_attention(Layer(), query, new[:1].transpose(1, 2), new[1:].transpose(1, 2), None, plan=plan)
+    row = 0
+    for segment, (keys, values) in zip(segments, seen, strict=True):
+        past = segment.table.num_committed
+        for node in range(segment.num_before, len(segment.parents)):
+            visible = [*range(past), *(past + other for other in ancestors(segment.parents.tolist(), node))]
+            expected = attend_plainly(query[0, :, row], keys[visible], values[visible])
+            assert torch.allclose(out[0, row], expected, atol=1e-5)
+            row += 1
     assert pool.keys[0].isnan().all()  # another layer's are its own
-
-
-def test_a_node_sees_itself_and_its_ancestors() -> None:
-    assert ancestry(np.array([-1, 0, 0, 2, -1])).astype(int).tolist() == [
-        [1, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0],
-        [1, 0, 1, 0, 0],
-        [1, 0, 1, 1, 0],
-        [0, 0, 0, 0, 1],
-    ]
 
 
 def one_node() -> AttentionPlan:
     table = PageTable(PagePool(1, num_layers=2, num_kv_heads=KV_HEADS, head_dim=DIM))
     table.reserve(1)
-    return plan_attention([table], [np.array([-1])], heads_per_kv_head=HEADS // KV_HEADS, dtype=torch.float32)
-
-
-def test_a_node_that_sees_all_needs_no_mask() -> None:
-    assert one_node().groups[0].bias is None
+    return plan_attention([chain(table, [0])], heads_per_kv_head=HEADS // KV_HEADS)
 
 
 def test_sessions_of_like_shape_go_together_and_unlike_ones_do_not() -> None:
-    pool = PagePool(200, num_layers=1, num_kv_heads=1, head_dim=1)
-    tables = [PageTable(pool) for _ in range(5)]
-    sizes = [1, 300, 1, 1, 1]  # a prompt among four that decode
-    for table, size, past in zip(tables, sizes, [20, 0, 25, 30, 900], strict=True):
-        table.reserve(past)
-        table.commit(range(past))
-        table.reserve(past + size)
-    plan = plan_attention(tables, [np.arange(-1, n - 1) for n in sizes], heads_per_kv_head=1, dtype=torch.float32)
-    assert [group.num_sessions for group in plan.groups] == [3, 1, 1]
+    rows, seen = [1, 300, 1, 1, 1], [21, 320, 26, 31, 901]  # a prompt among four that decode
+    assert like_sessions(rows, seen, 4096) == [[0, 2, 3], [4], [1]]
 
 
 @pytest.mark.parametrize("asked", ["sliding_window", "softcap", "s_aux", "position_bias"])

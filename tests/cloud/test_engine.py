@@ -6,6 +6,7 @@ import torch
 
 from cactus_core.acceptance import Acceptance
 from cactus_core.block import Block, empty_block
+from cactus_core.coupled import CoupledTree
 from cactus_core.errors import CactusError, InvalidInput, LimitExceeded, Mismatch, StaleBase, Unavailable
 from cactus_core.fingerprint import fingerprint
 from cactus_core.lattice import LatticeLaws
@@ -20,7 +21,7 @@ GREEDY = SamplingParams(temperature=0.0)
 
 @pytest.fixture
 def engine(qwen3):
-    engine = Engine(qwen3.target, num_pages=64, token_budget=48)
+    engine = Engine(qwen3.target, num_pages=64, token_budget=48, num_free_tokens=16.0)
     engine.start()
     yield engine
     engine.stop()
@@ -30,6 +31,20 @@ def request_for(pair, prompt, max_tokens=24, **others):
     return Request(tuple(prompt), max_tokens, others.pop("seed", 5), fingerprint(pair.target.vocabulary), **others)
 
 
+def emitted_of(drafts, decision):
+    """The ids that a decision stands for, as an edge reads them."""
+    if not decision.num_accepted:
+        nodes = []
+    elif isinstance(drafts, CoupledTree):
+        nodes = [decision.row]
+        while drafts.parents[nodes[0]] >= 0:
+            nodes.insert(0, drafts.parents[nodes[0]])
+        nodes = nodes[: decision.num_accepted]
+    else:
+        return drafts.tokens[decision.row, : decision.num_accepted].tolist() + [decision.final][: decision.final is not None]
+    return drafts.tokens[nodes].tolist() * bool(nodes) + [decision.final][: decision.final is not None]
+
+
 def complete(engine, request, block_after):
     """The whole text's tokens, with the block that `block_after(text)` gives for each round, and the decisions."""
     session, text, decisions = engine.open(request), list(request.prompt), []
@@ -37,9 +52,7 @@ def complete(engine, request, block_after):
         while True:
             block = block_after(text)
             decision = engine.submit(session, len(decisions), block).result(timeout=60)
-            emitted = block.tokens[decision.row, : decision.num_accepted].tolist() if decision.num_accepted else []
-            emitted += [] if decision.final is None else [decision.final]
-            text += emitted
+            text += emitted_of(block, decision)
             decisions.append(decision)
             if decision.finish is not None:
                 assert session.ledger.entries == [nats for made in decisions for nats in made.divergence]
@@ -111,16 +124,16 @@ def test_sessions_in_one_step_do_not_disturb_each_other(engine, qwen3):
 
 def test_a_session_that_cannot_be_decided_fails_alone(qwen3, monkeypatch):
     def fragile(logits, ballots):
-        if any(ballot.seed == 13 for ballot in ballots):
+        if any(ballot.request.seed == 13 for ballot in ballots):
             raise ZeroDivisionError
         return decide_all(logits, ballots)
 
-    monkeypatch.setattr("cloud.engine.decide_all", fragile)
-    engine = Engine(qwen3.target, num_pages=64)
+    monkeypatch.setattr("cloud.step.decide_all", fragile)
+    engine = Engine(qwen3.target, num_pages=64, num_free_tokens=16.0)
     sessions = [engine.open(request_for(qwen3, [3, 7], seed=seed)) for seed in (12, 13, 14)]
     engine._is_running = True  # all three wait before the first step
     futures = [engine.submit(session, 0, random_drafts([3, 7])) for session in sessions]
-    engine._thread.start()
+    engine.start()
     try:
         assert futures[0].result(timeout=60).num_emitted >= 1
         assert futures[2].result(timeout=60).num_emitted >= 1
@@ -213,22 +226,8 @@ def test_requests_that_cannot_be_served_are_refused(engine, qwen3):
             engine.open(Request(**{**fields, **change}))
 
 
-def test_a_request_larger_than_memory_fails_alone_and_gives_its_pages_back(qwen3):
-    engine = Engine(qwen3.target, num_pages=4, token_budget=512)
-    engine.start()
-    small, large = engine.open(request_for(qwen3, [5])), engine.open(request_for(qwen3, [6] * 100))
-    ends = engine.submit(small, 0, empty_block(1)), engine.submit(large, 0, empty_block(100))
-    assert ends[0].result(timeout=60).num_emitted == 1
-    with pytest.raises(LimitExceeded, match="memory is full"):
-        ends[1].result(timeout=60)
-    engine.close(small)
-    engine.close(large)
-    engine.stop()
-    assert engine.num_free_pages == 4
-
-
 def test_stopping_fails_what_waits_and_refuses_what_comes(qwen3):
-    engine = Engine(qwen3.target, num_pages=8)
+    engine = Engine(qwen3.target, num_pages=8, num_free_tokens=16.0)
     engine.start()
     session = engine.open(request_for(qwen3, [5]))
     engine.stop()
@@ -248,3 +247,89 @@ def test_logprobs_are_those_of_the_law_that_was_sampled_from(engine, qwen3):
     law = torch.log_softmax(qwen3.logits([4, 9])[-1] / 0.5, -1)
     assert decision.logprobs[0] == pytest.approx(law[decision.final].item(), abs=1e-4)
     engine.close(session)
+
+
+COUPLED = Acceptance("coupled")
+
+
+def random_tree(text, *, num_nodes=12, vocab_size=61):
+    """Any tree whose siblings differ; some of its guesses are right by chance, and more where the vocabulary is small."""
+    rng = np.random.default_rng(len(text))
+    known = sorted({(int(rng.integers(-1, 1 + node) if node else -1), int(rng.integers(vocab_size))) for node in range(num_nodes)})
+    parents = np.array([min(parent, place - 1) for place, (parent, _) in enumerate(known)])
+    tokens = np.array([token for _, token in known])
+    _, first = np.unique(np.stack([parents, tokens]), axis=1, return_index=True)
+    is_kept = np.isin(np.arange(len(known)), first)
+    while (dropped := is_kept & (parents >= 0) & ~is_kept[parents]).any():
+        is_kept &= ~dropped
+    number = np.cumsum(is_kept) - 1
+    return CoupledTree(len(text), tokens[is_kept], np.where(parents >= 0, number[parents], -1)[is_kept])
+
+
+def no_tree(text):
+    nothing = np.zeros(0, dtype=np.int64)
+    return CoupledTree(len(text), nothing, nothing)
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SamplingParams(), SamplingParams(temperature=0.7, top_k=20)], ids=["greedy", "warm", "top-k"])
+def test_under_coupling_the_text_is_the_same_whatever_is_drafted(engine, qwen3, sampling):
+    for seed in range(3):
+        request = request_for(qwen3, [5, seed], seed=seed, sampling=sampling, acceptance=COUPLED)
+        alone, _ = complete(engine, request, no_tree)
+
+        def right_guesses(text, alone=alone):
+            guess = np.array(alone[len(text) - 2 :][:5] or [1])
+            return CoupledTree(len(text), guess, np.arange(-1, len(guess) - 1))
+
+        assert complete(engine, request, random_tree)[0] == alone
+        text, decisions = complete(engine, request, right_guesses)
+        assert text == alone
+        assert len(decisions) == -(-len(alone) // 6)
+
+
+def test_drafts_of_the_other_family_are_refused(engine, qwen3):
+    for acceptance, drafts in ((COUPLED, plain), (Acceptance(), no_tree)):
+        session = engine.open(request_for(qwen3, [5, 6], acceptance=acceptance))
+        with pytest.raises(InvalidInput, match="takes"):
+            engine.submit(session, 0, drafts(session.text))
+        engine.close(session)
+
+
+def test_a_tokens_of_the_requests_own_end_the_text(engine, qwen3):
+    reference = greedy_reference(qwen3, [5], 24)
+    stop = reference[4]
+    text, decisions = complete(engine, request_for(qwen3, [5], sampling=GREEDY, stop_ids=(stop,)), random_drafts)
+    assert text == reference[: reference.index(stop) + 1]
+    assert decisions[-1].finish is Finish.STOP
+
+
+PENALISED = SamplingParams(
+    temperature=0.0, repetition_penalty=1.4, frequency_penalty=0.6, presence_penalty=0.3, logit_bias=((7, 1.5), (9, -3.0))
+)
+
+
+@pytest.mark.parametrize("blocks", [plain, random_drafts, lambda t: known_path([7, 7, 8, 7], len(t))], ids=["alone", "drafted", "repeated"])
+def test_penalties_make_the_same_text_whatever_is_drafted(engine, qwen3, blocks):
+    """Against `transformers`' and OpenAI's formulas, written out."""
+    prompt, text = [5, 6, 7], [5, 6, 7]
+    for _ in range(24):
+        logits = qwen3.logits(text)[-1].clone()
+        for token in set(text):
+            logits[token] = logits[token] / 1.4 if logits[token] > 0 else logits[token] * 1.4
+        for token in set(text[3:]):
+            logits[token] -= 0.3 + 0.6 * text[3:].count(token)
+        logits[7] += 1.5
+        logits[9] -= 3.0
+        text.append(int(logits.argmax()))
+        if text[-1] in qwen3.target.eos_token_ids:
+            break
+    assert complete(engine, request_for(qwen3, prompt, sampling=PENALISED), blocks)[0] == text[3:]
+
+
+def test_the_likeliest_tokens_come_with_each_token_when_asked_for(engine, qwen3):
+    request = request_for(qwen3, [4, 9], sampling=SamplingParams(temperature=0.5), num_top_logprobs=3)
+    text, decisions = complete(engine, request, random_drafts)
+    top = [likeliest for decision in decisions for likeliest in decision.top_logprobs]
+    laws = torch.log_softmax(qwen3.logits([4, 9, *text])[1:-1] / 0.5, -1).topk(3)
+    assert [[token for token, _ in likeliest] for likeliest in top] == laws.indices.tolist()
+    assert np.allclose([[logprob for _, logprob in likeliest] for likeliest in top], laws.values, atol=1e-4)

@@ -42,6 +42,12 @@ def test_noise_is_that_of_numpy_up_to_the_last_bits():
     np.testing.assert_allclose(ours.numpy(), core_gumbel.gumbel(seeds, positions, tokens), rtol=1e-15, atol=1e-15)
 
 
+def test_a_whole_vocabularys_noise_is_that_of_its_tokens():
+    seeds, positions = torch.tensor([5, -3, 5]), torch.tensor([1, 1, 70_000])
+    whole = noise.whole_gumbel(seeds, positions, 9000)
+    np.testing.assert_allclose(whole, noise.gumbel(seeds[:, None], positions[:, None], torch.arange(9000)), rtol=1e-15, atol=1e-15)
+
+
 def test_arguments_are_left_as_they_were():
     seeds, positions, tokens = torch.tensor(-3), torch.tensor([[4], [5]]), torch.arange(6)
     noise.gumbel(seeds, positions, tokens)

@@ -5,28 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from cactus_core.errors import LimitExceeded
-from cloud.pages import PAGE_SIZE, PagePool, PageTable, commit_paths, reserve_all
-
-
-def small_pool(num_pages: int) -> PagePool:
-    return PagePool(num_pages, num_layers=2, num_kv_heads=1, head_dim=1)
-
-
-def write(table: PageTable, first: int, values: list[float]) -> None:
-    slots = torch.from_numpy(table.slots(first, first + len(values)))
-    table.pool.keys[:, slots, 0, 0] = torch.tensor(values)
-    table.pool.values[:, slots, 0, 0] = -torch.tensor(values)
-
-
-def read(table: PageTable) -> list[float]:
-    slots = torch.from_numpy(table.slots(0, table.num_committed))
-    keys, values = table.pool.keys[:, slots, 0, 0], table.pool.values[:, slots, 0, 0]
-    assert (keys == -values).all()
-    assert (keys[0] == keys[1]).all()
-    return keys[0].tolist()
+from cloud.pages import PagePool, PageTable, commit_paths, reserve_all
+from tests.cloud.small_pools import read, small_pool, write
 
 
 @pytest.mark.parametrize(("total", "num_pages"), [(0, 0), (1, 1), (16, 1), (17, 2), (160, 10)])
@@ -91,6 +73,104 @@ def test_a_path_that_lies_in_place_moves_nothing(monkeypatch: pytest.MonkeyPatch
     assert table.num_committed == 18
 
 
+def test_what_advances_stays_where_it_is_and_the_rest_stays_reserved() -> None:
+    table = PageTable(small_pool(3))
+    table.reserve(40)
+    before = table.slots(0, 40)
+    table.advance(17)
+    assert (table.num_committed, table.num_reserved) == (17, 40)
+    assert (table.slots(0, 40) == before).all()
+
+
+@pytest.mark.parametrize("num_positions", [-1, 6])
+def test_no_more_can_advance_than_is_reserved(num_positions: int) -> None:
+    table = PageTable(small_pool(1))
+    table.reserve(5)
+    with pytest.raises(ValueError, match=f"{num_positions} of 5 reserved"):
+        table.advance(num_positions)
+
+
+def test_sessions_that_grow_in_turn_keep_their_positions_in_one_run() -> None:
+    pool = small_pool(200)
+    tables = [PageTable(pool) for _ in range(8)]
+    for length in range(1, 200):
+        reserve_all([(table, length) for table in tables])
+    assert all((np.diff(table.slots(0, 199)) == 1).all() for table in tables)
+
+
+def test_the_memory_of_a_page_is_what_a_pool_takes_for_each() -> None:
+    shape = {"num_layers": 3, "num_kv_heads": 2, "head_dim": 5, "dtype": torch.bfloat16}
+    pool = PagePool(7, **shape)
+    assert 7 * PagePool.page_bytes(**shape) == pool.keys.nbytes + pool.values.nbytes
+
+
+def published(pool: PagePool, text: list[int], scope: str = "") -> PageTable:
+    table = PageTable(pool)
+    table.reserve(len(text))
+    table.advance(len(text))
+    table.publish(text, scope)
+    return table
+
+
+@pytest.mark.parametrize(("length", "num_adopted"), [(0, 0), (16, 0), (17, 16), (32, 16), (33, 32), (90, 64)])
+def test_a_text_adopts_whole_pages_and_leaves_its_last_token_to_read(length: int, num_adopted: int) -> None:
+    pool = small_pool(10)
+    published(pool, [7] * 70)
+    table = PageTable(pool)
+    assert table.adopt([7] * length) == table.num_committed == table.num_reserved == num_adopted
+
+
+def test_texts_of_two_scopes_share_nothing() -> None:
+    pool = small_pool(10)
+    published(pool, [7] * 40, "one")
+    assert [PageTable(pool).adopt([7] * 40, scope) for scope in ("", "two", "one")] == [0, 0, 32]
+
+
+def test_drafted_nodes_are_no_text_to_be_known() -> None:
+    table = PageTable(small_pool(3))
+    table.reserve(40)
+    table.advance(17)
+    table.publish([7] * 40)
+    assert table.num_known_pages == 1
+
+
+def test_only_the_part_of_a_text_that_was_given_becomes_known() -> None:
+    table = PageTable(small_pool(4))
+    table.reserve(50)
+    table.advance(50)
+    table.publish([7] * 40)
+    assert table.num_known_pages == 2
+
+
+def test_a_table_that_holds_pages_cannot_adopt() -> None:
+    table = published(small_pool(3), [7] * 17)
+    with pytest.raises(ValueError, match="cannot adopt"):
+        table.adopt([7] * 40)
+
+
+def test_equal_texts_that_were_read_apart_are_held_once() -> None:
+    pool = small_pool(10)
+    first = published(pool, [7] * 40)
+    second = published(pool, [7] * 40)
+    assert (second.slots(0, 32) == first.slots(0, 32)).all()
+    assert not set(second.slots(32, 40)) & set(first.slots(32, 40))
+    assert pool.num_free_pages == 6
+
+
+def test_rolling_back_into_a_known_page_lets_it_go_whole() -> None:
+    pool = small_pool(10)
+    table = published(pool, [7] * 40)
+    assert (table.rollback(35), table.rollback(20), table.rollback(16), table.rollback(3)) == (35, 16, 16, 0)
+    assert pool.num_free_pages == 10
+
+
+def test_of_a_text_nobody_holds_the_end_is_forgotten_first() -> None:
+    pool = small_pool(4)
+    published(pool, [7] * 64).release()
+    PageTable(pool).reserve(17)
+    assert PageTable(pool).adopt([7] * 65) == 32
+
+
 def test_rolling_forward_is_not_rolling_back() -> None:
     table = PageTable(small_pool(2))
     table.reserve(20)
@@ -117,48 +197,3 @@ def test_paths_of_several_sessions_land_in_the_text_in_their_order(data: st.Data
         expected.append([*(1000.0 * session + i for i in range(past)), *(1000.0 * session + 500 + i for i in path)])
     commit_paths(pool, paths)
     assert [read(table) for table, _ in paths] == expected
-
-
-class PageAccounting(RuleBasedStateMachine):
-    """Tables grow, commit, roll back and go, in any order: no page is lost and none has two owners."""
-
-    @initialize()
-    def start(self) -> None:
-        self.pool = small_pool(12)
-        self.tables = [PageTable(self.pool) for _ in range(3)]
-
-    @rule(which=st.integers(0, 2), more=st.integers(0, 100))
-    def reserve(self, which: int, more: int) -> None:
-        table = self.tables[which]
-        before = (table.num_pages, table.num_reserved, self.pool.num_free_pages)
-        try:
-            table.reserve(table.num_committed + more)
-        except LimitExceeded:
-            assert (table.num_pages, table.num_reserved, self.pool.num_free_pages) == before
-
-    @rule(which=st.integers(0, 2), share=st.floats(0, 1))
-    def commit(self, which: int, share: float) -> None:
-        table = self.tables[which]
-        table.commit(range(int(share * (table.num_reserved - table.num_committed))))
-        assert table.num_reserved == table.num_committed
-
-    @rule(which=st.integers(0, 2), share=st.floats(0, 1))
-    def rollback(self, which: int, share: float) -> None:
-        self.tables[which].rollback(int(share * self.tables[which].num_committed))
-
-    @rule(which=st.integers(0, 2))
-    def release(self, which: int) -> None:
-        self.tables[which].release()
-
-    @invariant()
-    def every_page_is_free_or_has_one_owner(self) -> None:
-        for table in self.tables:
-            assert table.num_committed <= table.num_reserved
-            assert table.num_pages == -(-table.num_reserved // PAGE_SIZE)
-        slots = np.concatenate([table.slots(0, table.num_reserved) for table in self.tables])
-        assert len(np.unique(slots)) == len(slots)
-        assert self.pool.num_free_pages + sum(table.num_pages for table in self.tables) == self.pool.num_pages
-
-
-TestPageAccounting = PageAccounting.TestCase
-TestPageAccounting.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)

@@ -1,40 +1,109 @@
-"""First come, first served, under a budget; long prompts in chunks."""
+"""Small work first and fairly, large work in parts, nobody for ever."""
 
 from dataclasses import dataclass
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud.scheduler import plan_step
+from cloud.scheduler import SMALL, Scheduler
 
 
-@dataclass
+@dataclass(eq=False)
 class Work:
     num_unread: int
-    num_drafted: int = 0
+    tenant: str = ""
 
 
-def test_what_fits_goes_in_the_order_it_came():
-    waiting = [Work(1, 5), Work(1), Work(3, 2)]
-    assert [(s.work, s.num_text, s.decides) for s in plan_step(waiting, 64)] == [(w, w.num_unread, True) for w in waiting]
+def sizes(shares):
+    return [share.num_tokens for share in shares]
 
 
-def test_a_long_prompt_is_read_in_chunks_and_decides_last():
-    [share] = plan_step([Work(100, 4)], 64)
-    assert (share.num_text, share.decides) == (64, False)
-    [share] = plan_step([Work(36, 4)], 64)
-    assert (share.num_text, share.decides) == (36, True)
+def planned(waiting, *, budget=512, num_free=40.0, patience=1.25):
+    return Scheduler(budget, num_free=num_free, patience=patience).plan(waiting)
 
 
-def test_a_block_larger_than_the_budget_still_goes_alone():
-    [share] = plan_step([Work(1, 500), Work(1)], 64)
-    assert share.decides
+def test_small_work_goes_whole_in_the_order_it_came():
+    waiting = [Work(6), Work(1), Work(25)]
+    assert [(share.work, share.num_tokens) for share in planned(waiting)] == [(work, work.num_unread) for work in waiting]
 
 
-@given(st.lists(st.builds(Work, st.integers(1, 300), st.integers(0, 80)), max_size=20), st.integers(1, 128))
-def test_the_first_always_gets_a_share_and_the_budget_holds(waiting, budget):
-    shares = plan_step(waiting, budget)
-    assert [share.work for share in shares][:1] == waiting[:1]
-    sizes = [share.num_text + (share.work.num_drafted if share.decides else 0) for share in shares]
-    assert sum(sizes) <= budget or len(shares) == 1
-    assert all(share.num_text >= 1 for share in shares)
+def test_a_prompt_alone_is_read_as_fast_as_the_budget_lets():
+    assert sizes(planned([Work(1000)], budget=512)) == [512]
+
+
+def test_a_prompt_in_company_makes_the_step_longer_by_no_more_than_patience():
+    decode, prompt = Work(1), Work(1000)
+    shares = planned([prompt, decode], num_free=79.0, patience=1.25)
+    assert [(share.work, share.num_tokens) for share in shares] == [(decode, 1), (prompt, 20)]  # (79 + 1 + 20) = 1.25 x (79 + 1)
+
+
+def test_what_small_work_leaves_of_the_budget_is_all_that_large_work_gets():
+    assert sizes(planned([Work(100), *(Work(50) for _ in range(9))], budget=512)) == [50] * 9 + [62]
+
+
+def test_small_work_never_takes_the_whole_budget_from_large_work():
+    shares = planned([Work(500), *(Work(1) for _ in range(600))], budget=512)
+    assert sizes(shares)[-1] == 8
+    assert sum(sizes(shares)) == 512
+
+
+def test_a_tenant_with_many_requests_gets_no_more_than_one_with_few():
+    scheduler = Scheduler(64, num_free=0.0)
+    crowd = [Work(10, "crowd") for _ in range(40)]
+    read = {"crowd": 0, "one": 0}
+    for _ in range(20):
+        for share in scheduler.plan([*crowd, Work(10, "one"), Work(10, "one"), Work(10, "one"), Work(10, "one")]):
+            read[share.work.tenant] += share.num_tokens
+    assert abs(read["crowd"] - read["one"]) <= 20
+
+
+def test_who_was_away_comes_back_without_credit():
+    scheduler = Scheduler(10, num_free=0.0)
+    both = [Work(10, "here"), Work(10, "away")]
+    scheduler.plan(both)
+    for _ in range(50):
+        scheduler.plan([Work(10, "here")])
+    served = [scheduler.plan(both)[0].work.tenant for _ in range(10)]
+    assert served.count("here") >= 4
+
+
+def test_who_was_served_more_is_remembered_while_away():
+    scheduler = Scheduler(10, num_free=0.0)
+    for _ in range(2):
+        scheduler.plan([Work(10, "much")])
+    scheduler.plan([Work(1, "little")])
+    assert scheduler.plan([Work(10, "much"), Work(10, "little")])[0].work.tenant == "little"
+
+
+work = st.builds(Work, st.integers(1, 2000), st.sampled_from("abc"))
+
+
+@given(st.lists(work, min_size=1, max_size=20), st.integers(2, 600), st.floats(0, 500))
+def test_shares_are_of_waiting_work_within_the_budget(waiting, budget, num_free):
+    shares = planned(waiting, budget=budget, num_free=num_free)
+    assert shares
+    assert len({id(share.work) for share in shares}) == len(shares)
+    for share in shares:
+        assert share.work in waiting
+        assert 1 <= share.num_tokens <= share.work.num_unread
+        assert share.num_tokens == share.work.num_unread or share.work.num_unread > SMALL
+    assert sum(sizes(shares)) <= max(budget, SMALL)
+
+
+@given(st.lists(work, min_size=1, max_size=12), st.integers(2, 300))
+def test_everything_that_waits_is_read_in_the_end(waiting, budget):
+    scheduler = Scheduler(budget, num_free=10.0)
+    total = sum(work.num_unread for work in waiting)
+    for _ in range(len(waiting) + total):
+        for share in scheduler.plan(waiting):
+            share.work.num_unread -= share.num_tokens
+        waiting = [work for work in waiting if work.num_unread]
+        if not waiting:
+            return
+    raise AssertionError(f"{waiting} is never read")
+
+
+def test_large_work_alone_leaves_room_for_what_is_due():
+    prompt = Work(1000)
+    [share] = Scheduler(512, num_free=75.0, patience=1.25).plan([prompt], num_due=25)
+    assert share.num_tokens == 25

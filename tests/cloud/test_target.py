@@ -8,15 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
 
-import cloud.attention
 from cactus_core.errors import CactusError, InvalidInput, LimitExceeded, Unavailable, Unsupported
-from cloud.pages import PageTable, commit_paths
+from cloud.pages import PageTable
 from cloud.segment import Segment, chain
 from cloud.target import TargetModel
 from tests.cloud.conftest import MAX_POSITIONS, VOCAB_SIZE, Pair, save_tokenizer
@@ -43,58 +41,50 @@ def expected_logits(pair: Pair, text: list[int], tokens: list[int], parents: lis
     return rows
 
 
-class PackedSteps(RuleBasedStateMachine):
-    """Sessions prefill, draft, accept and roll back in any company: each sees what it would see alone."""
-
-    pair: Pair
-
-    @initialize(cells=st.sampled_from([1, 4096, 1 << 20]))
-    def start(self, cells: int) -> None:
-        cloud.attention._CPU_CELLS = cells
-        self.pool = self.pair.target.new_pool(80)
-        self.tables = [PageTable(self.pool) for _ in range(4)]
-        self.texts: list[list[int]] = [[] for _ in self.tables]
-
-    @rule(data=st.data(), seed=st.integers(0, 1 << 20))
-    def step(self, data: st.DataObject, seed: int) -> None:
-        chance = np.random.default_rng(seed)
-        segments, expected, chosen = [], [], []
-        for which in data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=4, unique=True)):
-            table, text = self.tables[which], self.texts[which]
-            kind = data.draw(st.sampled_from(["prefill", "chain", "rows", "tree", "one"]))
-            size = {"prefill": chance.integers(2, 200), "one": 1}.get(kind, chance.integers(2, 25))
-            size = max(1, min(int(size), 260 - len(text)))
-            tokens = chance.integers(0, VOCAB_SIZE, size).tolist()
-            if kind == "tree":
-                parents = [int(chance.integers(-1, node)) if node else -1 for node in range(size)]
-            elif kind == "rows":  # three rows of a common stem
-                stem = size // 2
-                parents = [node - 1 if node <= stem else max(stem - 1, node - 3) for node in range(size)]
-            else:
-                parents = list(range(-1, size - 1))
-            num_logits = 1 if kind == "prefill" else size
-            segments.append(Segment(table, np.array(tokens), np.array(parents), num_logits))
-            expected.append(expected_logits(self.pair, text, tokens, parents)[-num_logits:])
-            path = ancestors(parents, int(chance.integers(0, size)))
-            path = path[: chance.integers(0, len(path) + 1)] if kind != "prefill" else list(range(size))
-            chosen.append((which, [tokens[node] for node in path], path))
-        logits = self.pair.target.forward(segments)
-        assert torch.allclose(logits, torch.cat(expected), rtol=0, atol=TOLERANCE)
-        commit_paths(self.pool, [(self.tables[which], path) for which, _, path in chosen])
-        for which, kept, _ in chosen:
-            self.texts[which] += kept
-
-    @rule(which=st.integers(0, 3), share=st.floats(0, 1))
-    def rollback(self, which: int, share: float) -> None:
-        length = int(share * len(self.texts[which]))
-        self.tables[which].rollback(length)
-        del self.texts[which][length:]
+TREE = [-1, 0, 0, 1, 2, 2, 5, -1, 4, 7]
 
 
-def test_packed_steps_give_each_session_what_it_would_get_alone(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cloud.attention, "_CPU_CELLS", cloud.attention._CPU_CELLS)  # the machine varies it
-    machine = type("PackedStepsOfPair", (PackedSteps,), {"pair": pair})
-    run_state_machine_as_test(machine, settings=settings(max_examples=30, stateful_step_count=10, deadline=None))
+def read_in_parts(pair: Pair, text: list[int], tokens: list[int], parents: list[int], cuts: list[int]) -> torch.Tensor:
+    """`[n, V]` of a tree's nodes after a text, read in the steps that `cuts` make, another session's prompt in each of them."""
+    pool = pair.target.new_pool(40)
+    table = PageTable(pool)
+    if text:
+        pair.target.forward([chain(table, text)])
+        table.commit(range(len(text)))
+    rows = []
+    for start, stop in pairwise([0, *cuts, len(tokens)]):
+        part = Segment(table, np.array(tokens[start:stop]), np.array(parents[:stop]), num_before=start)
+        rows.append(pair.target.forward([chain(PageTable(pool), [start] * 20, num_logits=0), part]))
+    return torch.cat(rows)
+
+
+@given(text=st.integers(0, 40), cuts=st.sets(st.integers(1, len(TREE) - 1)).map(sorted), is_chain=st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_a_tree_read_in_parts_is_the_tree(qwen3: Pair, text: int, cuts: list[int], is_chain: bool) -> None:
+    parents = list(range(-1, len(TREE) - 1)) if is_chain else TREE
+    chance = np.random.default_rng(text)
+    past, tokens = (chance.integers(0, VOCAB_SIZE, size).tolist() for size in (text, len(parents)))
+    logits = read_in_parts(qwen3, past, tokens, parents, cuts)
+    assert torch.allclose(logits, read_in_parts(qwen3, past, tokens, parents, []), rtol=0, atol=TOLERANCE)
+    assert torch.allclose(logits, expected_logits(qwen3, past, tokens, parents), rtol=0, atol=TOLERANCE)
+
+
+def test_a_part_of_a_tree_whose_beginning_no_step_wrote_is_a_bug(qwen3: Pair) -> None:
+    table = PageTable(qwen3.target.new_pool(1))
+    table.reserve(2)
+    table.advance(1)
+    part = Segment(table, np.array([3]), np.array([-1, 0, 1]), num_before=2)
+    with pytest.raises(ValueError, match="no step has written"):
+        qwen3.target.forward([part])
+
+
+def test_memory_holds_as_many_pages_as_fit(qwen3: Pair) -> None:
+    pool = qwen3.target.new_pool(3)
+    memory_bytes = pool.keys.nbytes + pool.values.nbytes
+    assert qwen3.target.num_pages_in(memory_bytes) == 3
+    assert qwen3.target.num_pages_in(memory_bytes - 1) == 2
+    with pytest.raises(InvalidInput, match=f"{memory_bytes // 3} or more"):
+        qwen3.target.num_pages_in(memory_bytes // 3 - 1)
 
 
 def test_a_prompt_read_in_chunks_is_the_prompt(pair: Pair) -> None:
@@ -124,7 +114,7 @@ def test_a_session_that_overflows_harms_no_other(qwen3: Pair) -> None:
     for table, length in ((sick, 9), (sound, 7)):
         qwen3.target.forward([chain(table, [2] * length)])
         table.commit(range(length))
-    pool.values[:, torch.from_numpy(sick.slots(0, 9))] = torch.inf
+    pool.values[:, :, torch.from_numpy(sick.slots(0, 9))] = torch.inf
     logits = qwen3.target.forward([chain(sick, [3]), chain(sound, [3])])
     assert torch.allclose(logits[1], qwen3.logits([2] * 7 + [3])[-1], rtol=0, atol=TOLERANCE)
     assert not logits[0].isfinite().any()
@@ -161,15 +151,6 @@ def test_one_table_cannot_be_twice_in_a_step(qwen3: Pair) -> None:
     table = PageTable(qwen3.target.new_pool(2))
     with pytest.raises(ValueError, match="one segment a table"):
         qwen3.target.forward([chain(table, [1]), chain(table, [2])])
-
-
-@pytest.mark.parametrize(
-    ("tokens", "parents", "num_logits"),
-    [([], [], 0), ([1, 2], [-1], 0), ([[1]], [[-1]], 0), ([1], [0], 0), ([1, 2], [1, -1], 0), ([1], [-2], 0), ([1], [-1], 2)],
-)
-def test_what_is_no_tree_is_no_segment(qwen3: Pair, tokens: list[int], parents: list[int], num_logits: int) -> None:
-    with pytest.raises(InvalidInput):
-        Segment(PageTable(qwen3.target.new_pool(1)), np.array(tokens), np.array(parents), num_logits)
 
 
 def test_a_loaded_target_tells_what_it_is(qwen3: Pair, llama: Pair) -> None:

@@ -1,10 +1,11 @@
-"""Paths fold into a tree that reads each distinct prefix once, and unfold again."""
+"""Paths fold into a tree that reads each distinct prefix once, and unfold again; a coupled tree is one as it comes."""
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cactus_core.block import empty_block
+from cactus_core.coupled import CoupledTree
 from cloud.tree import DraftTree
 from tests.core.drafts import random_block
 
@@ -28,3 +29,15 @@ def test_an_empty_block_is_an_empty_tree():
     tree = DraftTree.of(empty_block(5))
     assert len(tree.tokens) == 0
     assert tree.path(0, 0) == []
+
+
+def test_a_coupled_tree_is_read_in_its_own_order():
+    tokens, parents = np.array([7, 4, 7, 9, 1]), np.array([-1, -1, 0, 0, 2])
+    tree = DraftTree.of(CoupledTree(3, tokens, parents))
+    assert (tree.tokens.tolist(), tree.parents.tolist()) == (tokens.tolist(), parents.tolist())
+    assert tree.node_of.shape == (0, 0)
+
+
+def test_an_empty_coupled_tree_is_an_empty_tree():
+    nothing = np.zeros(0, dtype=np.int64)
+    assert len(DraftTree.of(CoupledTree(5, nothing, nothing)).tokens) == 0

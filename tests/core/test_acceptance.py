@@ -5,9 +5,9 @@ import pickle
 
 import pytest
 
-from cactus_core.acceptance import RELAXATIONS, TOKEN_LEVEL, Acceptance
+from cactus_core.acceptance import RELAXATIONS, TOKEN_LEVEL, Acceptance, decider
 from cactus_core.errors import CactusError, InvalidInput, Unsupported
-from cactus_core.rules import RULES, Label
+from cactus_core.rules import LABELS, RULES, Label
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,7 @@ from cactus_core.rules import RULES, Label
         ((), Label.EXACT),
         (("first+token",), Label.EXACT),
         (("spectr_gbv",), Label.UNBOUNDED),
+        (("coupled",), Label.EXACT),
         (("quota+block", "certified", 0.1), Label.BOUNDED),
         (("traversal", "certified_tv", 0.1), Label.BOUNDED),
         (("nearest+block", "priced", 2.0), Label.UNBOUNDED),
@@ -46,6 +47,9 @@ def test_a_label_says_what_is_promised(asked, label):
         (("nearest+block", "interpolate", 1.5), InvalidInput, "alpha"),
         (("spectr_gbv", "certified", 0.1), InvalidInput, "as published"),
         (("quota+block", "cactus", 0.1), InvalidInput, "as published"),
+        (("coupled", "certified", 0.1), InvalidInput, "nothing relaxes"),
+        (("coupled", "cactus", 0.1), InvalidInput, "nothing relaxes"),
+        (("coupled", "", 0.0, 2.0), InvalidInput, "needs a relaxation"),
         (("first+token", "cactus", 0.1, 2.0), InvalidInput, "as published"),
         (("first+token", "top_k", 2.5), InvalidInput, "k"),
     ],
@@ -58,7 +62,15 @@ def test_what_does_not_hold_together_is_refused_in_one_line(asked, error, word):
 
 
 def test_every_name_can_be_asked_for():
-    for rule in RULES:
+    for rule in LABELS:
         Acceptance(rule)
     for relaxation in (*RELAXATIONS, *TOKEN_LEVEL):
         Acceptance(relaxation=relaxation, strength=1.0)
+
+
+def test_blocks_are_decided_on_and_coupled_trees_are_walked():
+    assert set(RULES) == {rule for rule in LABELS if not Acceptance(rule).is_coupled}
+    coupled = Acceptance("coupled")
+    for ask in (coupled.decider, lambda: decider([coupled, coupled])):
+        with pytest.raises(InvalidInput, match="walked"):
+            ask()

@@ -6,7 +6,7 @@ import pytest
 
 from cactus_core.acceptance import Acceptance
 from cactus_core.errors import InvalidInput, Unsupported
-from edge.cli import acceptance_of
+from edge.cli import acceptance_of, generate, logit_bias_of
 from edge.client import Completion
 from edge.speculate import Origin, Token
 from edge.summary import Summary
@@ -45,6 +45,21 @@ def test_flags_that_do_not_go_together_are_one_line_each(flags, error, says):
     assert "\n" not in str(raised.value)
 
 
+def test_biases_are_pairs_of_an_id_and_a_number():
+    assert logit_bias_of(["42:-1.5", "7:100"]) == ((42, -1.5), (7, 100.0))
+
+
+@pytest.mark.parametrize("flag", ["42", "42:", ":1", "a:1", "1.5:1", "1:2:3"])
+def test_other_biases_are_refused_with_an_example(flag):
+    with pytest.raises(InvalidInput, match="such as 42:-1"):
+        logit_bias_of([flag])
+
+
+def test_logprobs_that_would_go_nowhere_are_refused():
+    with pytest.raises(InvalidInput, match="--json"):
+        generate(logprobs=3)
+
+
 @pytest.mark.parametrize(
     ("acceptance", "line"),
     [
@@ -64,3 +79,8 @@ def test_a_record_has_null_for_what_is_infinite():
     record = completion.as_record()
     assert record["tokens"] == [{"id": 3, "origin": "accepted", "logprob": None, "divergence": None}]
     assert record["acceptance"] == {"rule": "nearest+block", "relaxation": "", "strength": 0.0, "budget": None, "label": "exact"}
+
+
+def test_a_record_tells_the_likeliest_where_they_were_asked_for():
+    completion = Completion("p", tokens=[Token(3, Origin.ACCEPTED, -0.5, 0.0, ((3, -0.5), (9, -1.0)))])
+    assert completion.as_record()["tokens"][0]["likeliest"] == ((3, -0.5), (9, -1.0))

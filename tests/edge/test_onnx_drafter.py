@@ -20,6 +20,7 @@ from cactus_core.block import Block
 from cactus_core.coins import SeededCoins, Site
 from cactus_core.errors import InvalidInput, LimitExceeded, Unavailable
 from cactus_core.lattice import LatticeLaws, quantise
+from cactus_core.penalties import Penalties
 from cactus_core.sampling import SamplingParams, probabilities
 from edge import onnx_drafter as onnx_drafter_module
 from edge.drafter import Drafter
@@ -71,11 +72,14 @@ def dense(laws: LatticeLaws) -> np.ndarray[Any, Any]:
     return probs
 
 
-def assert_laws_are_the_models(block: Block, text: np.ndarray[Any, Any], pair: Pair, params: SamplingParams) -> None:
-    """At every prefix of every path the block's law is the one that transformers' logits give."""
+def assert_laws_are_the_models(block: Block, text: np.ndarray[Any, Any], pair: Pair, params: SamplingParams, num_prompt: int = 0) -> None:
+    """At every prefix of every path the block's law is the one that transformers' logits give, bias and penalties applied."""
     paths = np.concatenate([np.tile(text, (block.num_rows, 1)), block.tokens[:, :-1]], axis=1)
     with torch.no_grad():
         logits = pair.model(torch.from_numpy(paths)).logits[:, len(text) - 1 :].numpy()
+    penalties = Penalties(params, text, num_prompt)
+    for depth in range(block.length):
+        logits[:, depth] = penalties.after(block.tokens[:, :depth]).edited(logits[:, depth])
     expected = dense(quantise(probabilities(logits.reshape(-1, VOCAB_SIZE), params), SUPPORT_SIZE, BITS))
     given_laws = dense(block.laws)[block.law_of.reshape(-1)]
     np.testing.assert_allclose(given_laws, expected, atol=CLOSE)
@@ -99,6 +103,21 @@ def test_the_law_at_every_prefix_is_the_models(pair: Pair, drafter: OnnxDrafter,
     block = drafter.draft(TEXT, num_rows=4, length=6, params=params, seed=1)
     assert (block.base, block.num_rows, block.length) == (30, 4, 6)
     assert_laws_are_the_models(block, TEXT, pair, params)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SamplingParams(0.8, presence_penalty=1.5, frequency_penalty=0.7, repetition_penalty=1.4),
+        SamplingParams(repetition_penalty=0.6, logit_bias=((3, 6.0), (40, -100.0), (VOCAB_SIZE + 3, 50.0))),
+        SamplingParams(1.2, top_p=0.9, min_p=0.02, frequency_penalty=-1.0),
+    ],
+)
+def test_laws_are_shaped_by_the_text_and_the_path_so_far(pair: Pair, drafter: OnnxDrafter, params: SamplingParams) -> None:
+    block = drafter.draft(TEXT, num_rows=4, length=6, params=params, seed=1, num_prompt=11)
+    assert_laws_are_the_models(block, TEXT, pair, params, num_prompt=11)
+    with pytest.raises(AssertionError, match="Mismatched elements"):
+        assert_laws_are_the_models(block, TEXT, pair, SamplingParams(params.temperature, top_p=params.top_p, min_p=params.min_p))
 
 
 def test_a_support_as_large_as_the_vocabulary_keeps_the_whole_law(pair: Pair) -> None:

@@ -1,5 +1,7 @@
 """The round loop over a scripted verifier."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from cactus_core.block import Block
@@ -14,7 +16,7 @@ class Counting:
 
     vocab_size, max_positions = 1000, 40
 
-    def draft(self, text, *, num_rows, length, params, seed):
+    def draft(self, text, *, num_rows, length, params, seed, num_prompt):
         tokens = np.arange(len(text), len(text) + length)[None].repeat(num_rows, 0)
         ids = tokens[:1].T
         return Block(len(text), tokens, np.arange(length)[None].repeat(num_rows, 0), LatticeLaws(ids, np.full_like(ids, 2), 1))
@@ -57,6 +59,31 @@ async def test_no_more_is_drafted_than_may_stand():
     link, done = await rounds([4, 4], max_tokens=6)
     assert [block.length for block in link.blocks] == [4, 0]
     assert done[-1].tokens[0].origin is Origin.DECODED
+
+
+async def test_the_drafter_is_told_where_the_prompt_ends_whatever_was_emitted():
+    told = []
+
+    class Watched(Counting):
+        def draft(self, text, **asked):
+            told.append((len(text), asked["num_prompt"]))
+            return super().draft(text, **asked)
+
+    async for _ in speculate(Scripted([4, 0]), Request((1, 2), 30, 0, "f"), Watched(), 2, 4):
+        pass
+    assert told == [(2, 2), (7, 2)]
+
+
+async def test_the_likeliest_tokens_go_with_the_tokens_they_were_told_with():
+    class Telling(Scripted):
+        async def exchange(self, block, round_number):
+            decision = await super().exchange(block, round_number)
+            return replace(decision, top_logprobs=tuple(((place, -0.5),) for place in range(decision.num_emitted)))
+
+    done = [each async for each in speculate(Telling([2, 0]), Request((1, 2), 30, 0, "f"), Counting(), 2, 4)]
+    assert [[token.likeliest for token in each.tokens] for each in done] == [[((0, -0.5),), ((1, -0.5),), ((2, -0.5),)], [((0, -0.5),)]]
+    _, plain = await rounds([2])
+    assert [token.likeliest for token in plain[0].tokens] == [(), (), ()]
 
 
 async def test_a_full_drafter_leaves_decoding_to_the_cloud():

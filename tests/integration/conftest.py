@@ -66,12 +66,13 @@ def small_pair(tmp_path_factory: pytest.TempPathFactory) -> SmallPair:
 @asynccontextmanager
 async def system(target: Path) -> AsyncIterator[Endpoint]:
     """A verifier and a gateway on loopback, and the edge's end of the wire to it."""
-    async with VerifierServer(str(target), "127.0.0.1:0", num_pages=512) as verifier:
+    async with VerifierServer(str(target), "127.0.0.1:0", memory_gib=0.1) as verifier:
         await verifier.loaded()
         async with GatewayServer("127.0.0.1:0", Router([f"127.0.0.1:{verifier.port}"])) as gateway:
             await gateway.ready()
             async with Endpoint(f"127.0.0.1:{gateway.port}") as endpoint:
+                num_pages = verifier.engine.num_free_pages
                 yield endpoint
                 async with asyncio.timeout(10):  # a stream ends at the edge before it does at the verifier
-                    while verifier.engine.num_free_pages < 512:  # noqa: ASYNC110  # the engine tells nobody
+                    while verifier.engine.num_free_pages < num_pages:  # noqa: ASYNC110  # the engine tells nobody
                         await asyncio.sleep(0.01)

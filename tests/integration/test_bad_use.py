@@ -120,7 +120,7 @@ async def test_nothing_listening_is_said_in_one_line():
 
 
 async def test_health_says_not_serving_until_the_model_is_loaded(small_pair):
-    async with VerifierServer(str(small_pair.target), "127.0.0.1:0", num_pages=64) as server:
+    async with VerifierServer(str(small_pair.target), "127.0.0.1:0", memory_gib=0.01) as server:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
             health = health_pb2_grpc.HealthStub(channel)
             query = health_pb2.HealthCheckRequest(service=SERVICE)
@@ -135,10 +135,10 @@ async def test_health_says_not_serving_until_the_model_is_loaded(small_pair):
 
 
 async def test_a_port_in_use_is_said_in_one_line(small_pair):
-    async with VerifierServer(str(small_pair.target), "127.0.0.1:0", num_pages=64) as server:
+    async with VerifierServer(str(small_pair.target), "127.0.0.1:0", memory_gib=0.01) as server:
         await server.loaded()
         with pytest.raises(Unavailable, match="--listen"):
-            async with VerifierServer(str(small_pair.target), f"127.0.0.1:{server.port}", num_pages=64):
+            async with VerifierServer(str(small_pair.target), f"127.0.0.1:{server.port}", memory_gib=0.01):
                 pass
 
 

@@ -163,6 +163,67 @@ def test_requests_decisions_and_descriptions_come_back():
     assert codec.unpack_served(codec.pack_served(served)) == served
 
 
+numbers = st.floats(-2.0, 2.0)
+samplings = st.builds(
+    SamplingParams,
+    temperature=st.just(0.0) | st.floats(1e-3, 100.0),
+    top_k=st.integers(0, 2**32 - 1),
+    top_p=st.floats(0.0, 1.0, exclude_min=True),
+    min_p=st.floats(0.0, 1.0),
+    presence_penalty=numbers,
+    frequency_penalty=numbers,
+    repetition_penalty=st.just(1.0) | st.floats(0.01, 100.0),
+    logit_bias=st.dictionaries(st.integers(0, 2**32 - 1), st.floats(-100.0, 100.0), max_size=5).map(lambda biases: tuple(biases.items())),
+)
+ids = st.integers(0, 2**32 - 1)
+
+
+@given(samplings, st.lists(ids, max_size=64), st.integers(0, 20))
+def test_sampling_stop_ids_and_top_logprobs_come_back(sampling, stop_ids, num_top_logprobs):
+    request = Request((1,), 5, 0, "ab", sampling=sampling, stop_ids=tuple(stop_ids), num_top_logprobs=num_top_logprobs)
+    assert codec.unpack_request(pb.Open.FromString(codec.pack_request(request).SerializeToString())) == request
+
+
+@given(st.lists(st.lists(st.tuples(ids, st.floats(-1e3, 0.0, width=32)), max_size=20), min_size=1, max_size=4))
+def test_the_likeliest_tokens_come_back(places):
+    likeliest = tuple(map(tuple, places))
+    count = len(places)
+    decision = Decision(1, 2, 3, count - 1, 7, (-1.0,) * count, (0.0,) * count, None, 0.5, 0.25, likeliest)
+    assert codec.unpack_decision(pb.Decision.FromString(codec.pack_decision(decision, 1).SerializeToString())) == decision
+
+
+def test_what_is_not_asked_for_costs_no_bytes():
+    """An older edge's request, and what an older edge reads, are what they were."""
+    message = codec.pack_request(Request((1,), 5, 0, "ab", sampling=SamplingParams(0.5, 3, 0.25)))
+    assert message.sampling == pb.Sampling(temperature=0.5, top_k=3, top_p=0.25)
+    assert not message.stop_varints
+    assert codec.unpack_sampling(message.sampling) == SamplingParams(0.5, 3, 0.25)
+    assert not codec.pack_decision(Decision(1, 2, 3, 0, 7, (-1.5,), (0.0,), None, 0.5, 0.25), 1).top_logprobs
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"sampling": pb.Sampling(top_p=1, repetition_penalty=0.0)}, "repetition_penalty"),
+        ({"sampling": pb.Sampling(top_p=1, logit_bias=[pb.LogitBias(token=3, bias=math.nan)])}, "logit_bias"),
+        ({"sampling": pb.Sampling(top_p=1, logit_bias=[pb.LogitBias(token=t, bias=1) for t in range(400)])}, "at most 300"),
+        ({"stop_varints": b"\x01" * 70}, "at most 64"),
+        ({"stop_varints": b"\x80"}, "ends inside a number"),
+        ({"num_top_logprobs": 4_000_000_000}, "between 0 and 20"),
+    ],
+)
+def test_samplings_that_are_out_of_range_are_refused(change, says):
+    fields = {"protocol": 1, "prompt_varints": b"\x01", "max_tokens": 5, "sampling": pb.Sampling(top_p=1), **change}
+    with pytest.raises(InvalidInput, match=says):
+        codec.unpack_request(pb.Open(**fields))
+
+
+def test_likeliest_tokens_without_their_logprobs_are_refused():
+    message = pb.Decision(num_accepted=1, logprobs=[-1.5], top_logprobs=[pb.Likeliest(token_varints=b"\x05\x06", logprobs=[-1.0])])
+    with pytest.raises(InvalidInput, match="2 likeliest tokens with 1"):
+        codec.unpack_decision(message)
+
+
 def test_an_exact_decision_carries_no_ledger():
     decision = Decision(1, 2, 3, 1, 7, (-1.5, -0.25), (0.0, 0.0), None, 0.5, 0.25)
     assert not codec.pack_decision(decision, 1).divergence

@@ -69,14 +69,16 @@ class Relaxation(_message.Message):
     def __init__(self, name: _Optional[str] = ..., strength: _Optional[str] = ...) -> None: ...
 
 class EdgeFrame(_message.Message):
-    __slots__ = ("open", "draft_block", "close")
+    __slots__ = ("open", "draft_block", "close", "draft_tree")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     DRAFT_BLOCK_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_TREE_FIELD_NUMBER: _ClassVar[int]
     open: Open
     draft_block: DraftBlock
     close: Close
-    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., draft_block: _Optional[_Union[DraftBlock, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ...) -> None: ...
+    draft_tree: DraftTree
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., draft_block: _Optional[_Union[DraftBlock, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., draft_tree: _Optional[_Union[DraftTree, _Mapping]] = ...) -> None: ...
 
 class CloudFrame(_message.Message):
     __slots__ = ("opened", "decision")
@@ -87,7 +89,7 @@ class CloudFrame(_message.Message):
     def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("protocol", "model", "fingerprint", "sampling", "acceptance", "seed", "prompt_varints", "max_tokens", "decode_alone")
+    __slots__ = ("protocol", "model", "fingerprint", "sampling", "acceptance", "seed", "prompt_varints", "max_tokens", "decode_alone", "stop_varints", "num_top_logprobs")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
@@ -97,6 +99,8 @@ class Open(_message.Message):
     PROMPT_VARINTS_FIELD_NUMBER: _ClassVar[int]
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     DECODE_ALONE_FIELD_NUMBER: _ClassVar[int]
+    STOP_VARINTS_FIELD_NUMBER: _ClassVar[int]
+    NUM_TOP_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     model: str
     fingerprint: str
@@ -106,17 +110,37 @@ class Open(_message.Message):
     prompt_varints: bytes
     max_tokens: int
     decode_alone: bool
-    def __init__(self, protocol: _Optional[int] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., acceptance: _Optional[_Union[Acceptance, _Mapping]] = ..., seed: _Optional[int] = ..., prompt_varints: _Optional[bytes] = ..., max_tokens: _Optional[int] = ..., decode_alone: _Optional[bool] = ...) -> None: ...
+    stop_varints: bytes
+    num_top_logprobs: int
+    def __init__(self, protocol: _Optional[int] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., acceptance: _Optional[_Union[Acceptance, _Mapping]] = ..., seed: _Optional[int] = ..., prompt_varints: _Optional[bytes] = ..., max_tokens: _Optional[int] = ..., decode_alone: _Optional[bool] = ..., stop_varints: _Optional[bytes] = ..., num_top_logprobs: _Optional[int] = ...) -> None: ...
 
 class Sampling(_message.Message):
-    __slots__ = ("temperature", "top_k", "top_p")
+    __slots__ = ("temperature", "top_k", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias")
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     TOP_P_FIELD_NUMBER: _ClassVar[int]
+    MIN_P_FIELD_NUMBER: _ClassVar[int]
+    PRESENCE_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    FREQUENCY_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    REPETITION_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    LOGIT_BIAS_FIELD_NUMBER: _ClassVar[int]
     temperature: float
     top_k: int
     top_p: float
-    def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ...) -> None: ...
+    min_p: float
+    presence_penalty: float
+    frequency_penalty: float
+    repetition_penalty: float
+    logit_bias: _containers.RepeatedCompositeFieldContainer[LogitBias]
+    def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., min_p: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., logit_bias: _Optional[_Iterable[_Union[LogitBias, _Mapping]]] = ...) -> None: ...
+
+class LogitBias(_message.Message):
+    __slots__ = ("token", "bias")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    BIAS_FIELD_NUMBER: _ClassVar[int]
+    token: int
+    bias: float
+    def __init__(self, token: _Optional[int] = ..., bias: _Optional[float] = ...) -> None: ...
 
 class Acceptance(_message.Message):
     __slots__ = ("rule", "relaxation", "strength", "budget")
@@ -156,6 +180,18 @@ class DraftBlock(_message.Message):
     laws: Laws
     def __init__(self, round: _Optional[int] = ..., base: _Optional[int] = ..., num_rows: _Optional[int] = ..., length: _Optional[int] = ..., choice_varints: _Optional[bytes] = ..., law_varints: _Optional[bytes] = ..., laws: _Optional[_Union[Laws, _Mapping]] = ...) -> None: ...
 
+class DraftTree(_message.Message):
+    __slots__ = ("round", "base", "num_nodes", "packed")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    NUM_NODES_FIELD_NUMBER: _ClassVar[int]
+    PACKED_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    base: int
+    num_nodes: int
+    packed: bytes
+    def __init__(self, round: _Optional[int] = ..., base: _Optional[int] = ..., num_nodes: _Optional[int] = ..., packed: _Optional[bytes] = ...) -> None: ...
+
 class Laws(_message.Message):
     __slots__ = ("bits", "num_laws", "packed")
     BITS_FIELD_NUMBER: _ClassVar[int]
@@ -167,7 +203,7 @@ class Laws(_message.Message):
     def __init__(self, bits: _Optional[int] = ..., num_laws: _Optional[int] = ..., packed: _Optional[bytes] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("round", "base", "row", "num_accepted", "final_token", "logprobs", "finish", "timings", "credits", "divergence")
+    __slots__ = ("round", "base", "row", "num_accepted", "final_token", "logprobs", "finish", "timings", "credits", "divergence", "top_logprobs")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
     ROW_FIELD_NUMBER: _ClassVar[int]
@@ -178,6 +214,7 @@ class Decision(_message.Message):
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     CREDITS_FIELD_NUMBER: _ClassVar[int]
     DIVERGENCE_FIELD_NUMBER: _ClassVar[int]
+    TOP_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     round: int
     base: int
     row: int
@@ -188,7 +225,16 @@ class Decision(_message.Message):
     timings: Timings
     credits: int
     divergence: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, round: _Optional[int] = ..., base: _Optional[int] = ..., row: _Optional[int] = ..., num_accepted: _Optional[int] = ..., final_token: _Optional[int] = ..., logprobs: _Optional[_Iterable[float]] = ..., finish: _Optional[_Union[Finish, str]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., credits: _Optional[int] = ..., divergence: _Optional[_Iterable[float]] = ...) -> None: ...
+    top_logprobs: _containers.RepeatedCompositeFieldContainer[Likeliest]
+    def __init__(self, round: _Optional[int] = ..., base: _Optional[int] = ..., row: _Optional[int] = ..., num_accepted: _Optional[int] = ..., final_token: _Optional[int] = ..., logprobs: _Optional[_Iterable[float]] = ..., finish: _Optional[_Union[Finish, str]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., credits: _Optional[int] = ..., divergence: _Optional[_Iterable[float]] = ..., top_logprobs: _Optional[_Iterable[_Union[Likeliest, _Mapping]]] = ...) -> None: ...
+
+class Likeliest(_message.Message):
+    __slots__ = ("token_varints", "logprobs")
+    TOKEN_VARINTS_FIELD_NUMBER: _ClassVar[int]
+    LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    token_varints: bytes
+    logprobs: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, token_varints: _Optional[bytes] = ..., logprobs: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Timings(_message.Message):
     __slots__ = ("queue_s", "verify_s")

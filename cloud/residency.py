@@ -1,0 +1,89 @@
+"""Which sessions hold pages, and who gives them up when they run out.
+
+The oldest session comes first: it can have everybody's pages, so that it always gets on, and whatever else happens
+everything is read in the end. First to give are the idle, whose edges are drafting, the one longest unread before the
+others; then, newest first, sessions that wait. Whoever gave reads its text again when its turn comes, less what is still
+known by content.
+Knows sessions, turns and pages; knows nothing of models or threads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Mapping
+
+from cactus_core.errors import LimitExceeded
+from cloud.scheduler import SMALL, Share
+from cloud.session import Session
+from cloud.turn import Turn
+
+_DUE_S = 1.0  # an edge that has not come back by then is not waited for
+
+
+class Residency:
+    """The open sessions, in the order they were opened."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[Session, None] = {}
+
+    def add(self, session: Session) -> None:
+        self._sessions[session] = None
+
+    def remove(self, session: Session) -> None:
+        """Its pages are given back. A session that is gone already is no error."""
+        self._sessions.pop(session, None)
+        session.table.release()
+
+    def recall(self, turns: Iterable[Turn]) -> None:
+        """Of texts that nothing is read of, takes what another text's pages hold already."""
+        for turn in turns:
+            if not turn.session.table.num_reserved:
+                turn.session.table.adopt(turn.session.text)
+
+    def num_due(self, waiting: Collection[Session]) -> int:
+        """The tokens of the smallest work that an idle session's edge may send at any moment, by what it sent last; 0 without any."""
+        since = time.monotonic() - _DUE_S
+        due = (s for s in self._sessions if s not in waiting and s.last_answered > since and not s.is_complete)
+        return min((session.last_size for session in due if session.last_size <= SMALL), default=0)
+
+    def oldest_of(self, sessions: Collection[Session]) -> Session:
+        return next(session for session in self._sessions if session in sessions)
+
+    def seat(self, shares: Iterable[Share[Turn]], waiting: Mapping[Session, Turn]) -> list[Share[Turn]]:
+        """Those of `shares` whose positions could be reserved; the others are to wait. `waiting` are all sessions' turns: they
+        may be made to start over.
+        """
+        by_session = {share.work.session: share for share in shares}
+        seated = []
+        for session in self._sessions:
+            share = by_session.get(session)
+            if share is not None and self._reserve(share, waiting):
+                seated.append(share)
+        return seated
+
+    def _reserve(self, share: Share[Turn], waiting: Mapping[Session, Turn]) -> bool:
+        turn = share.work
+        table = turn.session.table
+        while True:
+            try:
+                table.reserve(table.num_committed + turn.num_before + share.num_tokens)
+            except LimitExceeded:
+                giver = self._giver(turn.session, waiting)
+                if giver is None:
+                    return False
+                if giver in waiting:
+                    waiting[giver].start_over()
+                else:
+                    giver.table.release()
+            else:
+                return True
+
+    def _giver(self, wanting: Session, waiting: Mapping[Session, Turn]) -> Session | None:
+        holders = [session for session in self._sessions if session.table.num_pages and session is not wanting]
+        idle = [session for session in holders if session not in waiting]
+        if idle:
+            return min(idle, key=lambda session: session.last_step)
+        # What is older is seated already, or goes before.
+        order = list(self._sessions)
+        newer = set(order[order.index(wanting) + 1 :])
+        return next((session for session in reversed(holders) if session in newer), None)
