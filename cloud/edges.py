@@ -102,7 +102,7 @@ class _Weights(NamedTuple):
 
     def above(self, edge: Tensor, x: Tensor, largest: Tensor) -> Tensor:
         """Of each row `[n, 1]` the sum from `edge` on, which is -inf for a whole one; `largest` of `x`, in order, nearly always hold it."""
-        total = torch.where(edge > -torch.inf, self.of(largest, edge).sum(-1, keepdim=True), 1.0 / self.likeliest.double())
+        total = torch.where(edge > -torch.inf, self.of(largest, edge).sum(-1, keepdim=True), 1.0 / self.likeliest)
         has_more = (edge > -torch.inf) & (largest[:, -1:] >= edge)
         return torch.where(has_more, self.of(x, edge).sum(-1, keepdim=True), total) if has_more.any() else total
 

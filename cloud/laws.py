@@ -57,39 +57,33 @@ class TargetLaws:
         self._temperature = self.on(temperatures[of])[:, None]
         self._highest = torch.empty_like(self._temperature)
         self._edges = Edges.below_all(len(of), self.vocab_size, self.device)
-        self._sums = torch.empty((len(of), self.vocab_size // _BLOCK + 1), dtype=torch.float64, device=self.device)
         self._scale = torch.empty((len(of), 1), dtype=torch.float64, device=self.device)
-        cuts = Cuts.asked_by(params, self.vocab_size)
         for rows in self._chunks(self._is_whole):
-            self._sum(rows, self._logits.rows(rows), None)
+            self._measure(rows, None)
+        cuts = Cuts.asked_by(params, self.vocab_size)
         for rows in self._chunks(self._is_cut):
-            self._sum(rows, self._logits.rows(rows), cuts.of(of[rows]))
+            self._measure(rows, cuts.of(of[rows]))
         for rows in self._chunks(self._is_greedy):
-            self._point(rows, self._logits.rows(rows))
+            self._point(rows)
 
-    def _sum(self, rows: Ints, x: Tensor, cuts: Cuts | None) -> None:
-        """What there is to know of the laws of logits `x` `[n, V]`, greedy ones aside; of the sums each is a part of all."""
-        on, num_full = self._span(rows), self.vocab_size // _BLOCK
+    def _measure(self, rows: Ints, cuts: Cuts | None) -> None:
+        """All that is kept of laws, greedy ones aside."""
+        x, on = self._logits.rows(rows), self._span(rows)
         self._highest[on] = x.amax(-1, keepdim=True)
         weights = self._softmax(x, on)
-        likeliest = weights.amax(-1, keepdim=True)  # exp(0) · scale, before anything is cut
+        scale = weights.amax(-1, keepdim=True).double()  # the likeliest token's probability is exp(0) · scale
         if cuts is not None:
-            edges = edges_of(x, self._highest[on], likeliest, self._temperature[on], cuts)
+            edges = edges_of(x, self._highest[on], scale, self._temperature[on], cuts)
             self._edges = self._edges.put(on, edges)
-            weights *= edges.kept(x, self._ids)
-        full, rest = weights[:, : num_full * _BLOCK], weights[:, num_full * _BLOCK :]
-        sums = torch.cat([full.view(len(rows), num_full, _BLOCK).sum(-1), rest.sum(-1, keepdim=True)], -1).double()
-        total = sums.sum(-1, keepdim=True)
-        self._sums[on] = sums.div_(total)
-        self._scale[on] = likeliest.double().div_(total)
+            scale /= weights.mul_(edges.kept(x, self._ids)).sum(-1, keepdim=True)
+        self._scale[on] = scale
 
-    def _point(self, rows: Ints, x: Tensor) -> None:
-        """As `_sum`, of greedy laws: they keep their first maximum alone."""
+    def _point(self, rows: Ints) -> None:
+        """As `_measure`, of greedy laws: they keep their first maximum alone."""
         on = self._span(rows)
-        value, token = x.max(-1, keepdim=True)
+        value, token = self._logits.rows(rows).max(-1, keepdim=True)
         self._highest[on], self._scale[on] = value, 1.0
         self._edges = self._edges.put(on, Edges(value, token, splits=True))
-        self._sums[on] = torch.zeros_like(self._sums[on]).scatter_(1, token // _BLOCK, 1.0)
 
     def at(self, rows: Ints | Tensor, ids: Ints | Tensor) -> Tensor:
         """The probabilities `[n, S]`, float64, of the tokens `ids` `[n, S]`."""
@@ -100,12 +94,7 @@ class TargetLaws:
 
     def draw(self, rows: Ints | Tensor, at: Floats | Tensor) -> Tensor:
         """Tokens `[n]`: of each law the first whose running sum, by id, exceeds `at` `[n]`, in [0, 1). Never one of probability 0."""
-        rows = self.on(rows)
-        block, rest = _first_above(self._sums[rows], self.on(at)[:, None])
-        ids = block * _BLOCK + torch.arange(_BLOCK, device=self.device)
-        is_token = ids < self.vocab_size
-        probs = self.at(rows, ids.clamp_(max=self.vocab_size - 1)).mul_(is_token)
-        return (block * _BLOCK + _first_above(probs, rest)[0])[:, 0]
+        return self.draw_outside(rows, np.empty((len(rows), 0), dtype=np.int64), at)
 
     def draw_outside(self, rows: Ints | Tensor, supports: Ints | Tensor, at: Floats | Tensor) -> Tensor:
         """As `draw`, from the laws without the tokens `supports` `[n, S]`, in which V stands for no token.
@@ -113,22 +102,17 @@ class TargetLaws:
         From the whole law where nothing is outside: rounding alone can have said so.
         """
         rows, supports, at = self._host(rows), self.on(supports), self.on(at)
-        tokens = torch.empty(len(rows), dtype=torch.int64, device=self.device)
-        is_possible = torch.empty(len(rows), dtype=torch.bool, device=self.device)
-        for part in self._chunks(np.ones(len(rows), dtype=np.bool_)):
-            on = self.on(part)
-            x, law = self._logits.rows(rows[part]), self._span(rows[part])
+        tokens = self._edges.last[self.on(rows), 0]  # the greedy rows' first maximum, on a support or off it
+        is_drawn = torch.ones(len(rows), dtype=torch.bool, device=self.device)
+        for part in self._chunks(~self._is_greedy[rows]):
+            on, law = self.on(part), self._span(rows[part])
+            x = self._logits.rows(rows[part])
             weights = self._softmax(x, law)
-            if not self._is_whole[rows[part]].all():
+            if self._is_cut[rows[part]].any():
                 weights *= self._edges.of(law).kept(x, self._ids)
-            weights = F.pad(weights, (0, _BLOCK - self.vocab_size % _BLOCK))
-            by_block = weights.scatter_(1, supports[on], 0.0).view(len(part), -1, _BLOCK)
-            sums = by_block.sum(-1).double()
-            total = sums.sum(-1, keepdim=True)
-            block, rest = _first_above(sums, at[on, None] * total)
-            place, _ = _first_above(by_block.take_along_dim(block[..., None], 1)[:, 0].double(), rest)
-            tokens[on], is_possible[on] = (block * _BLOCK + place)[:, 0], (total > 0.0)[:, 0]
-        return tokens if is_possible.all() else torch.where(is_possible, tokens, self.draw(rows, at))
+            weights = F.pad(weights, (0, _BLOCK - self.vocab_size % _BLOCK)).scatter_(1, supports[on], 0.0)
+            tokens[on], is_drawn[on] = _first_above(weights.view(len(part), -1, _BLOCK), at[on, None])
+        return tokens if not supports.shape[1] or is_drawn.all() else torch.where(is_drawn, tokens, self.draw(rows, at))
 
     def own_tokens(self, rows: Ints | Tensor, seeds: ArrayLike, positions: Ints | Tensor) -> Tensor:
         """argmax(log q + G) `[n]`, as `cactus_core.coupled.own_tokens`, G the noise of 64-bit `seeds` `[n]` at `positions` `[n]`.
@@ -197,6 +181,17 @@ class TargetLaws:
 
 
 def _first_above(weights: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+    """The first place `[n]` in `weights` `[n, blocks, _BLOCK]` whose running sum exceeds `at` `[n, 1]` times the total, by way of
+    the blocks' sums; and whether there is any weight `[n]`.
+    """
+    sums = weights.sum(-1).double()
+    total = sums.sum(-1, keepdim=True)
+    block, rest = _first_running(sums, at * total)
+    place, _ = _first_running(weights.take_along_dim(block[..., None], 1)[:, 0].double(), rest)
+    return (block * _BLOCK + place)[:, 0], (total > 0.0)[:, 0]
+
+
+def _first_running(weights: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
     """The first place `[n, 1]` whose running sum of `weights` `[n, k]`, float64, exceeds `at` `[n, 1]`, and what of `at` is left there.
 
     Never a place of weight 0, though `at` be rounded up to the sum of all: then it is the last of some weight.

@@ -50,7 +50,7 @@ class Scheduler:
     large work gets no more than makes the step `patience` times as long as the small work's alone.
     """
 
-    def __init__(self, token_budget: int, *, num_free: float, patience: float = 1.3) -> None:
+    def __init__(self, token_budget: int, *, num_free: float, patience: float = 1.2) -> None:
         self._token_budget = token_budget
         self._num_free = num_free
         self._patience = patience

@@ -6,6 +6,7 @@ back or masked is refused: by cloud/checkpoint.py where the configuration tells,
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,11 @@ class TargetModel:
         """Loads a hub name or a local directory onto `device`; "auto" is the GPU when there is one.
 
         `dtype` is float32 on a CPU and bfloat16 elsewhere unless told. Raises `Unsupported` for a model that cannot be
-        served, `InvalidInput` when there is none or it is not whole, `Unavailable` when the hub cannot be reached.
+        served and for one that is to be split over several processes, `InvalidInput` when there is none or it is not
+        whole, `Unavailable` when the hub cannot be reached.
         """
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # set by torchrun, by which `transformers` splits a model
+            raise Unsupported("tensor parallelism is not supported: a target runs on one device; start a replica for each GPU instead")
         place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         dtype = dtype or (torch.float32 if place.type == "cpu" else torch.bfloat16)
         model, tokenizer = load_checkpoint(name_or_path, dtype)

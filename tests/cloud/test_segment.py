@@ -25,7 +25,7 @@ def test_a_node_is_as_deep_as_it_has_ancestors_and_sees_them_and_itself(tree: tu
     for node, parent in enumerate(tree):
         above.append({node} if parent == -1 else {node} | above[parent])
     before = data.draw(st.integers(0, len(tree) - 1))
-    segment = Segment(new_table(), np.zeros(len(tree) - before), np.array(tree), num_before=before)
+    segment = Segment(new_table(), np.zeros(len(tree) - before, dtype=np.int64), np.array(tree), num_before=before)
     assert segment.depths.tolist() == [len(seen) - 1 for seen in above[before:]]
     assert segment.is_chain == (tree == tuple(range(-1, len(tree) - 1)))
     assert [set(np.flatnonzero(row).tolist()) for row in ancestry(segment.parents)] == above

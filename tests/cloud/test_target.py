@@ -230,6 +230,13 @@ def refusal(name: str) -> CactusError:
     return caught.value
 
 
+def test_a_target_split_over_processes_is_refused(qwen3: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    error = refusal(str(qwen3.path))
+    assert isinstance(error, Unsupported)
+    assert "a replica for each GPU" in str(error)
+
+
 def test_a_path_without_a_model_is_said_to_be_one(tmp_path: Path) -> None:
     assert isinstance(refusal(str(tmp_path / "nowhere")), InvalidInput)
     assert isinstance(refusal(str(tmp_path)), InvalidInput)
