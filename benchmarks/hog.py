@@ -77,7 +77,8 @@ class Hog:
 
 def largest_block(limits: Limits, vocab_size: int, rng: np.random.Generator) -> Block:
     """As many paths, tokens a path and tokens a law as are legal; no two paths begin alike, so that every token is to be read."""
-    num_laws, size = limits.max_rows * limits.max_length, min(limits.max_support, vocab_size)
+    num_laws = limits.max_rows * limits.max_length
+    size = min(limits.max_support, limits.max_law_tokens // num_laws, vocab_size)
     ids = np.sort(rng.permuted(np.tile(np.arange(vocab_size), (num_laws, 1)), axis=1)[:, :size], axis=1)
     counts = 1 + rng.multinomial((1 << _BITS) - size, rng.dirichlet(np.ones(size)), num_laws)
     law_of = np.arange(num_laws).reshape(limits.max_rows, limits.max_length)

@@ -18,11 +18,15 @@ Likeliest = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one frame may hold; whatever exceeds them is refused before it costs model time."""
+    """What one frame may hold; whatever exceeds them is refused before it costs model time.
+
+    `max_law_tokens` bounds the supports of a block's laws together: unpacking and deciding take time in proportion.
+    """
 
     max_rows: int = 16
     max_length: int = 32
     max_support: int = 1024
+    max_law_tokens: int = 1 << 17
     max_frame_bytes: int = 1 << 20
 
 

@@ -60,7 +60,7 @@ class PaddedAttention:
                 # Padding repeats a slot of the session's own: 0 x inf would let another's overflow through any mask.
                 slots_BS[b, seen:] = slots[i][0]
                 visible_BRS[b, :n, :past] = True
-                visible_BRS[b, :n, past:seen] = ancestry(segments[i].parents)[segments[i].num_before :]
+                visible_BRS[b, :n, past:seen] = ancestry(segments[i].parents, segments[i].num_before)
             bias = None if visible_BRS.all() else _bias(visible_BRS, heads_per_kv_head).to(device, dtype)
             rows, seen_slots = (torch.from_numpy(x.ravel()).to(device) for x in (rows_BR, slots_BS))
             self._groups.append(_Group(len(members), rows, seen_slots, bias))

@@ -137,10 +137,11 @@ def _decodes(segment: Segment) -> bool:
 
 def _parts(segment: Segment, first: int, *, is_copied: bool, heads_per_kv_head: int, dtype: torch.dtype) -> Iterator[_Part]:
     """A segment's nodes in parts of `_MAX_NODES`, its positions' keys lying from `first` on."""
-    past, whole = segment.table.num_committed, None if segment.is_chain else ancestry(segment.parents)
-    for start in range(segment.num_before, segment.parents.size, _MAX_NODES):
+    past, before = segment.table.num_committed, segment.num_before
+    whole = None if segment.is_chain else ancestry(segment.parents, before)
+    for start in range(before, segment.parents.size, _MAX_NODES):
         stop = min(start + _MAX_NODES, segment.parents.size)
-        visible = np.tri(stop - start, dtype=np.bool_) if whole is None else whole[start:stop, :stop]
+        visible = np.tri(stop - start, dtype=np.bool_) if whole is None else whole[start - before : stop - before, :stop]
         bias = None if visible.all() else _bias(visible.repeat(heads_per_kv_head, 0), dtype)
         yield _Part(stop - start, first, first + past + stop, bias, is_copied)
 

@@ -20,7 +20,7 @@ from typing import Generic, Protocol, TypeVar
 
 # Largest work that is never taken apart: more than a block of 8 paths of 6, or a tree of 48 nodes, usually is.
 SMALL = 64
-_LEAST_PART = 8  # tokens of large work in any step, however little the company would like to wait
+_LEAST_PART = 4  # tokens of large work in any step, however little the company would like to wait
 
 
 class Work(Protocol):

@@ -69,8 +69,17 @@ def chain(table: PageTable, tokens: ArrayLike, *, num_logits: int = -1) -> Segme
     return Segment(table, row, np.arange(-1, row.size - 1), num_logits)
 
 
-def ancestry(parents: Ints) -> NDArray[np.bool_]:
-    """`[n, n]`: whether node j is node i itself or an ancestor of it. Parents come before their children."""
+def ancestry(parents: Ints, first: int = 0) -> NDArray[np.bool_]:
+    """`[n - first, n]`, for the nodes from `first` on: whether node j is node i itself or an ancestor of it. Parents come before
+    their children.
+    """
+    if first:  # a few nodes of a large tree: each climbs by itself
+        above = np.zeros((parents.size - first, parents.size + 1), dtype=np.bool_)
+        row, node = np.arange(parents.size - first), np.arange(first, parents.size)
+        while (node >= 0).any():
+            above[row, node] = True  # the last place takes the -1 of those that are through
+            node = np.where(node >= 0, parents[node], -1)
+        return above[:, :-1]
     visible = np.eye(parents.size + 1, dtype=np.bool_)
     # Place 0 stands for the text, node i for place i + 1; each round looks twice as far up, so there are few of them.
     up = np.concatenate([[0], parents + 1])

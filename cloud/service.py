@@ -12,7 +12,7 @@ from typing import Self
 import grpc.aio
 
 from cactus_core.errors import InvalidInput, Unavailable
-from cactus_core.session import Decision, Limits
+from cactus_core.session import Decision, Limits, Served
 from cactus_core.wire import codec
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
@@ -24,6 +24,7 @@ from cloud.target import TargetModel
 from cloud.turn import Drafts
 
 GIB = 1 << 30
+_LARGE_BYTES = 2048  # unpacking such a frame takes a millisecond and more, up to forty: others' frames are not to wait for that
 CREDITS = 1  # blocks of one request that may be on their way at once
 
 
@@ -63,19 +64,22 @@ async def _rounds(engine: Engine, session: Session, frames: AsyncIterator[pb.Edg
     """A decision for each block or tree, until the edge closes."""
     served = engine.served
     async for frame in frames:
-        drafts: Drafts
-        match frame.WhichOneof("kind"):
-            case "close":
-                return
-            case "draft_block":
-                round_number = frame.draft_block.round
-                drafts = codec.unpack_block(frame.draft_block, served.limits, served.vocab_size)
-            case "draft_tree":
-                round_number = frame.draft_tree.round
-                drafts = codec.unpack_tree(frame.draft_tree, served.limits, served.vocab_size)
-            case _:
-                raise InvalidInput("after Open only DraftBlock, DraftTree and Close may follow")
+        if frame.WhichOneof("kind") == "close":
+            return
+        if frame.ByteSize() > _LARGE_BYTES:
+            round_number, drafts = await asyncio.to_thread(_unpacked, frame, served)
+        else:
+            round_number, drafts = _unpacked(frame, served)
         yield await asyncio.wrap_future(engine.submit(session, round_number, drafts))
+
+
+def _unpacked(frame: pb.EdgeFrame, served: Served) -> tuple[int, Drafts]:
+    match frame.WhichOneof("kind"):
+        case "draft_block":
+            return frame.draft_block.round, codec.unpack_block(frame.draft_block, served.limits, served.vocab_size)
+        case "draft_tree":
+            return frame.draft_tree.round, codec.unpack_tree(frame.draft_tree, served.limits, served.vocab_size)
+    raise InvalidInput("after Open only DraftBlock, DraftTree and Close may follow")
 
 
 async def _alone(engine: Engine, session: Session, frames: AsyncIterator[pb.EdgeFrame]) -> AsyncIterator[Decision]:

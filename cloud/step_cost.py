@@ -14,7 +14,7 @@ from cloud.pages import PageTable
 from cloud.segment import chain
 from cloud.target import TargetModel
 
-_NUM_TOKENS = 64
+_NUM_TOKENS = 16  # about what a step of few sessions reads
 _REPEATS = 5
 
 

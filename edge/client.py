@@ -112,7 +112,9 @@ class Client:
             if self._drafter is None:
                 rounds = decode_alone(link, request)
             else:
-                num_rows, length = min(num_rows, served.limits.max_rows), min(length, served.limits.max_length)
+                num_rows = min(num_rows, served.limits.max_rows)
+                most = served.limits.max_law_tokens // (max(num_rows, 1) * self._drafter.support_size)
+                length = min(length, served.limits.max_length, most)
                 rounds = speculate(link, request, self._drafter, num_rows, length)
             async for done in rounds:
                 completion.rounds.append(done)

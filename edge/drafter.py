@@ -21,6 +21,10 @@ class Drafter(Protocol):
         """V: every token id, of text or block, is below it."""
 
     @property
+    def support_size(self) -> int:
+        """S: the most tokens that a law of a block has."""
+
+    @property
     def max_positions(self) -> int:
         """The longest text, drafted tokens included, that this drafter can hold."""
 

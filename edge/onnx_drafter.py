@@ -56,6 +56,10 @@ class OnnxDrafter:
         # The last text and what followed it: kept because running its last token again, alone, would round otherwise.
         self._root: tuple[Ints, Logits] = np.zeros(0, dtype=np.int64), np.zeros((1, shape.vocab_size), dtype=np.float32)
 
+    @property
+    def support_size(self) -> int:
+        return min(self._support_size, self._shape.vocab_size)
+
     @classmethod
     def load(
         cls,

@@ -36,7 +36,7 @@ def unpack_laws(message: pb.Laws, limits: Limits) -> LatticeLaws:
     most = limits.max_rows * limits.max_length
     if message.num_laws > most:
         raise InvalidInput(f"a block may hold at most {most} laws, not {message.num_laws}")
-    return decode_laws(message.packed, message.num_laws, message.bits, limits.max_support)
+    return decode_laws(message.packed, message.num_laws, message.bits, limits.max_support, limits.max_law_tokens)
 
 
 def pack_block(block: Block, round_number: int) -> pb.DraftBlock:
@@ -221,6 +221,7 @@ def pack_served(served: Served) -> pb.Description:
             max_rows=limits.max_rows,
             max_length=limits.max_length,
             max_support=limits.max_support,
+            max_law_tokens=limits.max_law_tokens,
             max_frame_bytes=limits.max_frame_bytes,
         ),
         rules=[pb.Rule(name=name, label=label) for name, label in served.rules.items()],
@@ -235,7 +236,7 @@ def unpack_served(message: pb.Description) -> Served:
         fingerprint=message.fingerprint,
         vocab_size=message.vocab_size,
         max_positions=message.max_positions,
-        limits=Limits(limits.max_rows, limits.max_length, limits.max_support, limits.max_frame_bytes),
+        limits=Limits(limits.max_rows, limits.max_length, limits.max_support, limits.max_law_tokens, limits.max_frame_bytes),
         rules={rule.name: rule.label for rule in message.rules},
         relaxations={relaxation.name: relaxation.strength for relaxation in message.relaxations},
     )

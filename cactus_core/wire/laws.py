@@ -54,11 +54,11 @@ def encode_laws(laws: LatticeLaws) -> bytes:
     )
 
 
-def decode_laws(data: bytes, num_laws: int, bits: int, max_support: int) -> LatticeLaws:
+def decode_laws(data: bytes, num_laws: int, bits: int, max_support: int, max_tokens: int) -> LatticeLaws:
     """The laws in `data`, `num_laws` of them, in counts that add up to 2**`bits`.
 
-    Raises `InvalidInput` where `data` holds anything else, or more than `max_support` tokens in a law. Time and memory are
-    bounded by `data` and by `num_laws * max_support`, whatever it says.
+    Raises `InvalidInput` where `data` holds anything else, or more than `max_support` tokens in a law or `max_tokens` in all
+    of them, each law being as wide as the widest. Time and memory are bounded by `data` and by these, whatever it says.
     """
     if not 0 < bits <= MAX_BITS:
         raise InvalidInput(f"a law's bits must be between 1 and {MAX_BITS}, not {bits}")
@@ -74,6 +74,11 @@ def decode_laws(data: bytes, num_laws: int, bits: int, max_support: int) -> Latt
     sizes = reader.fields(_size_widths(num_laws, num_listed)) + 1
     if sizes.max() > max_support:
         raise InvalidInput(f"a law's support may hold at most {max_support} tokens, not {sizes.max()}")
+    if num_laws * sizes.max() > max_tokens:
+        raise InvalidInput(
+            f"{num_laws} laws on up to {sizes.max()} tokens are more than the {max_tokens} tokens that a block's laws may have; "
+            "draft fewer paths, shorter ones, or from narrower laws"
+        )
     if not sizes.max() <= num_listed <= sizes.sum():
         raise InvalidInput(f"{num_listed} ids cannot be those of laws on {sizes.sum()} tokens, {sizes.max()} at most")
     some, several = sizes < num_listed, sizes > 1

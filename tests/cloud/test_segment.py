@@ -29,6 +29,7 @@ def test_a_node_is_as_deep_as_it_has_ancestors_and_sees_them_and_itself(tree: tu
     assert segment.depths.tolist() == [len(seen) - 1 for seen in above[before:]]
     assert segment.is_chain == (tree == tuple(range(-1, len(tree) - 1)))
     assert [set(np.flatnonzero(row).tolist()) for row in ancestry(segment.parents)] == above
+    assert [set(np.flatnonzero(row).tolist()) for row in ancestry(segment.parents, before)] == above[before:]
 
 
 def test_a_chain_goes_on_from_one_node_to_the_next(table: PageTable) -> None:

@@ -19,6 +19,7 @@ from edge.tokenizer import Tokenizer
 from tests.integration.prompts import PROMPTS
 
 MAX_SUPPORT = 1024
+MAX_TOKENS = 1 << 20
 
 
 def some_ids(rng, kind, vocab_size, size):
@@ -65,7 +66,7 @@ def are_same(ours, theirs):
 
 
 def decoded(data, laws):
-    return decode_laws(data, len(laws.ids), laws.bits, MAX_SUPPORT)
+    return decode_laws(data, len(laws.ids), laws.bits, MAX_SUPPORT, MAX_TOKENS)
 
 
 @given(many_laws())
@@ -176,7 +177,7 @@ GOOD = (*HEAD, 0, 0, 0, 0, 0, 2, 0, 0)
 
 
 def test_laws_written_by_hand_are_read():
-    laws = decode_laws(string(*GOOD), 2, 1, MAX_SUPPORT)
+    laws = decode_laws(string(*GOOD), 2, 1, MAX_SUPPORT, MAX_TOKENS)
     assert laws.ids.tolist() == [[0, 1], [2, 0]]
     assert laws.counts.tolist() == [[1, 1], [2, 0]]
 
@@ -208,18 +209,18 @@ def test_laws_written_by_hand_are_read():
 )
 def test_bytes_that_are_no_laws_are_refused(data, num_laws, bits, word):
     with pytest.raises(InvalidInput, match=word):
-        decode_laws(data, num_laws, bits, MAX_SUPPORT)
+        decode_laws(data, num_laws, bits, MAX_SUPPORT, MAX_TOKENS)
 
 
-def check_laws_or_refusal(data, num_laws, bits, max_support):
+def check_laws_or_refusal(data, num_laws, bits, max_support, max_tokens=MAX_TOKENS):
     try:
-        laws = decode_laws(data, num_laws, bits, max_support)
+        laws = decode_laws(data, num_laws, bits, max_support, max_tokens)
     except InvalidInput as error:
         assert "\n" not in str(error)  # noqa: PT017  # most examples raise, some do not
         return
     assert len(laws.ids) == num_laws
     assert laws.sizes.max(initial=0) <= max_support
-    assert are_same(decode_laws(encode_laws(laws), num_laws, bits, max_support), laws)
+    assert are_same(decode_laws(encode_laws(laws), num_laws, bits, max_support, max_tokens), laws)
 
 
 @given(st.binary(max_size=200), st.integers(0, 9), st.integers(0, 20), st.integers(1, 70))
@@ -233,7 +234,7 @@ def test_spoilt_laws_are_other_laws_or_refused(laws, data):
     for place in data.draw(st.lists(st.integers(0, 8 * len(spoilt) - 1), max_size=3)) if spoilt else ():
         spoilt[place // 8] ^= 1 << place % 8
     spoilt = bytes(spoilt[: data.draw(st.integers(0, len(spoilt)))] if data.draw(st.booleans()) else spoilt)
-    check_laws_or_refusal(spoilt, len(laws.ids) + data.draw(st.sampled_from([0, 0, 1])), laws.bits, MAX_SUPPORT)
+    check_laws_or_refusal(spoilt, len(laws.ids) + data.draw(st.sampled_from([0, 0, 1])), laws.bits, MAX_SUPPORT, MAX_TOKENS)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +249,7 @@ def test_large_claims_of_small_messages_cost_little(data):
     tracemalloc.start()
     try:
         with pytest.raises(InvalidInput):
-            decode_laws(data, 512, 14, MAX_SUPPORT)
+            decode_laws(data, 512, 14, MAX_SUPPORT, MAX_TOKENS)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
@@ -277,3 +278,10 @@ def test_a_real_law_alone_is_near_its_combinatorial_size(real_laws):
 def test_real_laws_are_smaller_together(real_laws):
     for case, (_, blocks) in real_laws.items():
         assert sum(len(encode_laws(laws)) for laws in blocks) < 0.97 * sum(bytes_alone(laws).sum() for laws in blocks), case
+
+
+def test_laws_on_too_many_tokens_together_are_refused():
+    laws = LatticeLaws(np.tile(np.arange(8), (4, 1)), np.full((4, 8), 32), 8)
+    assert decode_laws(encode_laws(laws), 4, 8, MAX_SUPPORT, 32).ids.size == 32
+    with pytest.raises(InvalidInput, match="4 laws on up to 8 tokens are more than the 31"):
+        decode_laws(encode_laws(laws), 4, 8, MAX_SUPPORT, 31)

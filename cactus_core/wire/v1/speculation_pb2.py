@@ -24,53 +24,53 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%cactus_core/wire/v1/speculation.proto\x12\x13\x63\x61\x63tus_core.wire.v1\"\x11\n\x0f\x44\x65scribeRequest\"\xfb\x01\n\x0b\x44\x65scription\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x12\n\nvocab_size\x18\x04 \x01(\r\x12\x15\n\rmax_positions\x18\x05 \x01(\r\x12+\n\x06limits\x18\x06 \x01(\x0b\x32\x1b.cactus_core.wire.v1.Limits\x12(\n\x05rules\x18\x07 \x03(\x0b\x32\x19.cactus_core.wire.v1.Rule\x12\x34\n\x0brelaxations\x18\x08 \x03(\x0b\x32\x1f.cactus_core.wire.v1.Relaxation\"\\\n\x06Limits\x12\x10\n\x08max_rows\x18\x01 \x01(\r\x12\x12\n\nmax_length\x18\x02 \x01(\r\x12\x13\n\x0bmax_support\x18\x03 \x01(\r\x12\x17\n\x0fmax_frame_bytes\x18\x04 \x01(\r\"#\n\x04Rule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\",\n\nRelaxation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08strength\x18\x02 \x01(\t\"\xd9\x01\n\tEdgeFrame\x12)\n\x04open\x18\x01 \x01(\x0b\x32\x19.cactus_core.wire.v1.OpenH\x00\x12\x36\n\x0b\x64raft_block\x18\x02 \x01(\x0b\x32\x1f.cactus_core.wire.v1.DraftBlockH\x00\x12+\n\x05\x63lose\x18\x03 \x01(\x0b\x32\x1a.cactus_core.wire.v1.CloseH\x00\x12\x34\n\ndraft_tree\x18\x04 \x01(\x0b\x32\x1e.cactus_core.wire.v1.DraftTreeH\x00\x42\x06\n\x04kind\"v\n\nCloudFrame\x12-\n\x06opened\x18\x01 \x01(\x0b\x32\x1b.cactus_core.wire.v1.OpenedH\x00\x12\x31\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x1d.cactus_core.wire.v1.DecisionH\x00\x42\x06\n\x04kind\"\xa2\x02\n\x04Open\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12/\n\x08sampling\x18\x04 \x01(\x0b\x32\x1d.cactus_core.wire.v1.Sampling\x12\x33\n\nacceptance\x18\x05 \x01(\x0b\x32\x1f.cactus_core.wire.v1.Acceptance\x12\x0c\n\x04seed\x18\x06 \x01(\x06\x12\x16\n\x0eprompt_varints\x18\x07 \x01(\x0c\x12\x12\n\nmax_tokens\x18\x08 \x01(\r\x12\x14\n\x0c\x64\x65\x63ode_alone\x18\t \x01(\x08\x12\x14\n\x0cstop_varints\x18\n \x01(\x0c\x12\x18\n\x10num_top_logprobs\x18\x0b \x01(\r\"\xed\x01\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\r\n\x05top_p\x18\x03 \x01(\x01\x12\r\n\x05min_p\x18\x04 \x01(\x01\x12\x18\n\x10presence_penalty\x18\x05 \x01(\x01\x12\x19\n\x11\x66requency_penalty\x18\x06 \x01(\x01\x12\x1f\n\x12repetition_penalty\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x32\n\nlogit_bias\x18\x08 \x03(\x0b\x32\x1e.cactus_core.wire.v1.LogitBiasB\x15\n\x13_repetition_penalty\"(\n\tLogitBias\x12\r\n\x05token\x18\x01 \x01(\r\x12\x0c\n\x04\x62ias\x18\x02 \x01(\x01\"`\n\nAcceptance\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x12\n\nrelaxation\x18\x02 \x01(\t\x12\x10\n\x08strength\x18\x03 \x01(\x01\x12\x13\n\x06\x62udget\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_budget\"\'\n\x06Opened\x12\x0c\n\x04\x62\x61se\x18\x01 \x01(\r\x12\x0f\n\x07\x63redits\x18\x02 \x01(\r\"\xa1\x01\n\nDraftBlock\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0c\n\x04\x62\x61se\x18\x02 \x01(\r\x12\x10\n\x08num_rows\x18\x03 \x01(\r\x12\x0e\n\x06length\x18\x04 \x01(\r\x12\x16\n\x0e\x63hoice_varints\x18\x05 \x01(\x0c\x12\x13\n\x0blaw_varints\x18\x06 \x01(\x0c\x12\'\n\x04laws\x18\x07 \x01(\x0b\x32\x19.cactus_core.wire.v1.Laws\"K\n\tDraftTree\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0c\n\x04\x62\x61se\x18\x02 \x01(\r\x12\x11\n\tnum_nodes\x18\x03 \x01(\r\x12\x0e\n\x06packed\x18\x04 \x01(\x0c\"6\n\x04Laws\x12\x0c\n\x04\x62its\x18\x01 \x01(\r\x12\x10\n\x08num_laws\x18\x02 \x01(\r\x12\x0e\n\x06packed\x18\x03 \x01(\x0c\"\xbd\x02\n\x08\x44\x65\x63ision\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0c\n\x04\x62\x61se\x18\x02 \x01(\r\x12\x0b\n\x03row\x18\x03 \x01(\r\x12\x14\n\x0cnum_accepted\x18\x04 \x01(\r\x12\x18\n\x0b\x66inal_token\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x10\n\x08logprobs\x18\x06 \x03(\x02\x12+\n\x06\x66inish\x18\x07 \x01(\x0e\x32\x1b.cactus_core.wire.v1.Finish\x12-\n\x07timings\x18\x08 \x01(\x0b\x32\x1c.cactus_core.wire.v1.Timings\x12\x0f\n\x07\x63redits\x18\t \x01(\r\x12\x12\n\ndivergence\x18\n \x03(\x02\x12\x34\n\x0ctop_logprobs\x18\x0b \x03(\x0b\x32\x1e.cactus_core.wire.v1.LikeliestB\x0e\n\x0c_final_token\"4\n\tLikeliest\x12\x15\n\rtoken_varints\x18\x01 \x01(\x0c\x12\x10\n\x08logprobs\x18\x02 \x03(\x02\",\n\x07Timings\x12\x0f\n\x07queue_s\x18\x01 \x01(\x02\x12\x10\n\x08verify_s\x18\x02 \x01(\x02\"\x07\n\x05\x43lose*=\n\x06\x46inish\x12\x0f\n\x0b\x46INISH_NONE\x10\x00\x12\x0f\n\x0b\x46INISH_STOP\x10\x01\x12\x11\n\rFINISH_LENGTH\x10\x02\x32\xb3\x01\n\x0bSpeculation\x12P\n\tSpeculate\x12\x1e.cactus_core.wire.v1.EdgeFrame\x1a\x1f.cactus_core.wire.v1.CloudFrame(\x01\x30\x01\x12R\n\x08\x44\x65scribe\x12$.cactus_core.wire.v1.DescribeRequest\x1a .cactus_core.wire.v1.Descriptionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%cactus_core/wire/v1/speculation.proto\x12\x13\x63\x61\x63tus_core.wire.v1\"\x11\n\x0f\x44\x65scribeRequest\"\xfb\x01\n\x0b\x44\x65scription\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x12\n\nvocab_size\x18\x04 \x01(\r\x12\x15\n\rmax_positions\x18\x05 \x01(\r\x12+\n\x06limits\x18\x06 \x01(\x0b\x32\x1b.cactus_core.wire.v1.Limits\x12(\n\x05rules\x18\x07 \x03(\x0b\x32\x19.cactus_core.wire.v1.Rule\x12\x34\n\x0brelaxations\x18\x08 \x03(\x0b\x32\x1f.cactus_core.wire.v1.Relaxation\"t\n\x06Limits\x12\x10\n\x08max_rows\x18\x01 \x01(\r\x12\x12\n\nmax_length\x18\x02 \x01(\r\x12\x13\n\x0bmax_support\x18\x03 \x01(\r\x12\x17\n\x0fmax_frame_bytes\x18\x04 \x01(\r\x12\x16\n\x0emax_law_tokens\x18\x05 \x01(\r\"#\n\x04Rule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\",\n\nRelaxation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08strength\x18\x02 \x01(\t\"\xd9\x01\n\tEdgeFrame\x12)\n\x04open\x18\x01 \x01(\x0b\x32\x19.cactus_core.wire.v1.OpenH\x00\x12\x36\n\x0b\x64raft_block\x18\x02 \x01(\x0b\x32\x1f.cactus_core.wire.v1.DraftBlockH\x00\x12+\n\x05\x63lose\x18\x03 \x01(\x0b\x32\x1a.cactus_core.wire.v1.CloseH\x00\x12\x34\n\ndraft_tree\x18\x04 \x01(\x0b\x32\x1e.cactus_core.wire.v1.DraftTreeH\x00\x42\x06\n\x04kind\"v\n\nCloudFrame\x12-\n\x06opened\x18\x01 \x01(\x0b\x32\x1b.cactus_core.wire.v1.OpenedH\x00\x12\x31\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x1d.cactus_core.wire.v1.DecisionH\x00\x42\x06\n\x04kind\"\xa2\x02\n\x04Open\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12/\n\x08sampling\x18\x04 \x01(\x0b\x32\x1d.cactus_core.wire.v1.Sampling\x12\x33\n\nacceptance\x18\x05 \x01(\x0b\x32\x1f.cactus_core.wire.v1.Acceptance\x12\x0c\n\x04seed\x18\x06 \x01(\x06\x12\x16\n\x0eprompt_varints\x18\x07 \x01(\x0c\x12\x12\n\nmax_tokens\x18\x08 \x01(\r\x12\x14\n\x0c\x64\x65\x63ode_alone\x18\t \x01(\x08\x12\x14\n\x0cstop_varints\x18\n \x01(\x0c\x12\x18\n\x10num_top_logprobs\x18\x0b \x01(\r\"\xed\x01\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\r\n\x05top_p\x18\x03 \x01(\x01\x12\r\n\x05min_p\x18\x04 \x01(\x01\x12\x18\n\x10presence_penalty\x18\x05 \x01(\x01\x12\x19\n\x11\x66requency_penalty\x18\x06 \x01(\x01\x12\x1f\n\x12repetition_penalty\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x32\n\nlogit_bias\x18\x08 \x03(\x0b\x32\x1e.cactus_core.wire.v1.LogitBiasB\x15\n\x13_repetition_penalty\"(\n\tLogitBias\x12\r\n\x05token\x18\x01 \x01(\r\x12\x0c\n\x04\x62ias\x18\x02 \x01(\x01\"`\n\nAcceptance\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x12\n\nrelaxation\x18\x02 \x01(\t\x12\x10\n\x08strength\x18\x03 \x01(\x01\x12\x13\n\x06\x62udget\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_budget\"\'\n\x06Opened\x12\x0c\n\x04\x62\x61se\x18\x01 \x01(\r\x12\x0f\n\x07\x63redits\x18\x02 \x01(\r\"\xa1\x01\n\nDraftBlock\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0c\n\x04\x62\x61se\x18\x02 \x01(\r\x12\x10\n\x08num_rows\x18\x03 \x01(\r\x12\x0e\n\x06length\x18\x04 \x01(\r\x12\x16\n\x0e\x63hoice_varints\x18\x05 \x01(\x0c\x12\x13\n\x0blaw_varints\x18\x06 \x01(\x0c\x12\'\n\x04laws\x18\x07 \x01(\x0b\x32\x19.cactus_core.wire.v1.Laws\"K\n\tDraftTree\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0c\n\x04\x62\x61se\x18\x02 \x01(\r\x12\x11\n\tnum_nodes\x18\x03 \x01(\r\x12\x0e\n\x06packed\x18\x04 \x01(\x0c\"6\n\x04Laws\x12\x0c\n\x04\x62its\x18\x01 \x01(\r\x12\x10\n\x08num_laws\x18\x02 \x01(\r\x12\x0e\n\x06packed\x18\x03 \x01(\x0c\"\xbd\x02\n\x08\x44\x65\x63ision\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0c\n\x04\x62\x61se\x18\x02 \x01(\r\x12\x0b\n\x03row\x18\x03 \x01(\r\x12\x14\n\x0cnum_accepted\x18\x04 \x01(\r\x12\x18\n\x0b\x66inal_token\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x10\n\x08logprobs\x18\x06 \x03(\x02\x12+\n\x06\x66inish\x18\x07 \x01(\x0e\x32\x1b.cactus_core.wire.v1.Finish\x12-\n\x07timings\x18\x08 \x01(\x0b\x32\x1c.cactus_core.wire.v1.Timings\x12\x0f\n\x07\x63redits\x18\t \x01(\r\x12\x12\n\ndivergence\x18\n \x03(\x02\x12\x34\n\x0ctop_logprobs\x18\x0b \x03(\x0b\x32\x1e.cactus_core.wire.v1.LikeliestB\x0e\n\x0c_final_token\"4\n\tLikeliest\x12\x15\n\rtoken_varints\x18\x01 \x01(\x0c\x12\x10\n\x08logprobs\x18\x02 \x03(\x02\",\n\x07Timings\x12\x0f\n\x07queue_s\x18\x01 \x01(\x02\x12\x10\n\x08verify_s\x18\x02 \x01(\x02\"\x07\n\x05\x43lose*=\n\x06\x46inish\x12\x0f\n\x0b\x46INISH_NONE\x10\x00\x12\x0f\n\x0b\x46INISH_STOP\x10\x01\x12\x11\n\rFINISH_LENGTH\x10\x02\x32\xb3\x01\n\x0bSpeculation\x12P\n\tSpeculate\x12\x1e.cactus_core.wire.v1.EdgeFrame\x1a\x1f.cactus_core.wire.v1.CloudFrame(\x01\x30\x01\x12R\n\x08\x44\x65scribe\x12$.cactus_core.wire.v1.DescribeRequest\x1a .cactus_core.wire.v1.Descriptionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'cactus_core.wire.v1.speculation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINISH']._serialized_start=2292
-  _globals['_FINISH']._serialized_end=2353
+  _globals['_FINISH']._serialized_start=2316
+  _globals['_FINISH']._serialized_end=2377
   _globals['_DESCRIBEREQUEST']._serialized_start=62
   _globals['_DESCRIBEREQUEST']._serialized_end=79
   _globals['_DESCRIPTION']._serialized_start=82
   _globals['_DESCRIPTION']._serialized_end=333
   _globals['_LIMITS']._serialized_start=335
-  _globals['_LIMITS']._serialized_end=427
-  _globals['_RULE']._serialized_start=429
-  _globals['_RULE']._serialized_end=464
-  _globals['_RELAXATION']._serialized_start=466
-  _globals['_RELAXATION']._serialized_end=510
-  _globals['_EDGEFRAME']._serialized_start=513
-  _globals['_EDGEFRAME']._serialized_end=730
-  _globals['_CLOUDFRAME']._serialized_start=732
-  _globals['_CLOUDFRAME']._serialized_end=850
-  _globals['_OPEN']._serialized_start=853
-  _globals['_OPEN']._serialized_end=1143
-  _globals['_SAMPLING']._serialized_start=1146
-  _globals['_SAMPLING']._serialized_end=1383
-  _globals['_LOGITBIAS']._serialized_start=1385
-  _globals['_LOGITBIAS']._serialized_end=1425
-  _globals['_ACCEPTANCE']._serialized_start=1427
-  _globals['_ACCEPTANCE']._serialized_end=1523
-  _globals['_OPENED']._serialized_start=1525
-  _globals['_OPENED']._serialized_end=1564
-  _globals['_DRAFTBLOCK']._serialized_start=1567
-  _globals['_DRAFTBLOCK']._serialized_end=1728
-  _globals['_DRAFTTREE']._serialized_start=1730
-  _globals['_DRAFTTREE']._serialized_end=1805
-  _globals['_LAWS']._serialized_start=1807
-  _globals['_LAWS']._serialized_end=1861
-  _globals['_DECISION']._serialized_start=1864
-  _globals['_DECISION']._serialized_end=2181
-  _globals['_LIKELIEST']._serialized_start=2183
-  _globals['_LIKELIEST']._serialized_end=2235
-  _globals['_TIMINGS']._serialized_start=2237
-  _globals['_TIMINGS']._serialized_end=2281
-  _globals['_CLOSE']._serialized_start=2283
-  _globals['_CLOSE']._serialized_end=2290
-  _globals['_SPECULATION']._serialized_start=2356
-  _globals['_SPECULATION']._serialized_end=2535
+  _globals['_LIMITS']._serialized_end=451
+  _globals['_RULE']._serialized_start=453
+  _globals['_RULE']._serialized_end=488
+  _globals['_RELAXATION']._serialized_start=490
+  _globals['_RELAXATION']._serialized_end=534
+  _globals['_EDGEFRAME']._serialized_start=537
+  _globals['_EDGEFRAME']._serialized_end=754
+  _globals['_CLOUDFRAME']._serialized_start=756
+  _globals['_CLOUDFRAME']._serialized_end=874
+  _globals['_OPEN']._serialized_start=877
+  _globals['_OPEN']._serialized_end=1167
+  _globals['_SAMPLING']._serialized_start=1170
+  _globals['_SAMPLING']._serialized_end=1407
+  _globals['_LOGITBIAS']._serialized_start=1409
+  _globals['_LOGITBIAS']._serialized_end=1449
+  _globals['_ACCEPTANCE']._serialized_start=1451
+  _globals['_ACCEPTANCE']._serialized_end=1547
+  _globals['_OPENED']._serialized_start=1549
+  _globals['_OPENED']._serialized_end=1588
+  _globals['_DRAFTBLOCK']._serialized_start=1591
+  _globals['_DRAFTBLOCK']._serialized_end=1752
+  _globals['_DRAFTTREE']._serialized_start=1754
+  _globals['_DRAFTTREE']._serialized_end=1829
+  _globals['_LAWS']._serialized_start=1831
+  _globals['_LAWS']._serialized_end=1885
+  _globals['_DECISION']._serialized_start=1888
+  _globals['_DECISION']._serialized_end=2205
+  _globals['_LIKELIEST']._serialized_start=2207
+  _globals['_LIKELIEST']._serialized_end=2259
+  _globals['_TIMINGS']._serialized_start=2261
+  _globals['_TIMINGS']._serialized_end=2305
+  _globals['_CLOSE']._serialized_start=2307
+  _globals['_CLOSE']._serialized_end=2314
+  _globals['_SPECULATION']._serialized_start=2380
+  _globals['_SPECULATION']._serialized_end=2559
 # @@protoc_insertion_point(module_scope)

@@ -41,16 +41,18 @@ class Description(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., vocab_size: _Optional[int] = ..., max_positions: _Optional[int] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., rules: _Optional[_Iterable[_Union[Rule, _Mapping]]] = ..., relaxations: _Optional[_Iterable[_Union[Relaxation, _Mapping]]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_rows", "max_length", "max_support", "max_frame_bytes")
+    __slots__ = ("max_rows", "max_length", "max_support", "max_frame_bytes", "max_law_tokens")
     MAX_ROWS_FIELD_NUMBER: _ClassVar[int]
     MAX_LENGTH_FIELD_NUMBER: _ClassVar[int]
     MAX_SUPPORT_FIELD_NUMBER: _ClassVar[int]
     MAX_FRAME_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_LAW_TOKENS_FIELD_NUMBER: _ClassVar[int]
     max_rows: int
     max_length: int
     max_support: int
     max_frame_bytes: int
-    def __init__(self, max_rows: _Optional[int] = ..., max_length: _Optional[int] = ..., max_support: _Optional[int] = ..., max_frame_bytes: _Optional[int] = ...) -> None: ...
+    max_law_tokens: int
+    def __init__(self, max_rows: _Optional[int] = ..., max_length: _Optional[int] = ..., max_support: _Optional[int] = ..., max_frame_bytes: _Optional[int] = ..., max_law_tokens: _Optional[int] = ...) -> None: ...
 
 class Rule(_message.Message):
     __slots__ = ("name", "label")
