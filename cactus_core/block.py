@@ -64,7 +64,10 @@ class Block:
         return same
 
 
+_NOTHING = np.zeros((0, 0), dtype=np.int64)
+_NO_LAWS = LatticeLaws(_NOTHING, _NOTHING, 1)
+
+
 def empty_block(base: int) -> Block:
     """No drafts: the verifier decodes one token."""
-    nothing = np.zeros((0, 0), dtype=np.int64)
-    return Block(base, nothing, nothing, LatticeLaws(nothing, nothing, 1))
+    return Block(base, _NOTHING, _NOTHING, _NO_LAWS)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -231,36 +231,32 @@ class Engine:
         started = time.monotonic()
         decided = run_step(self._target, self._pool, shares)
         took = time.monotonic() - started
-        self._count(took, sum(share.num_tokens for share in shares))
+        number = self.figures.num_steps + 1
         for share in shares:
-            share.work.session.last_step = self.figures.num_steps
-        failed = [(turn, outcome) for turn, outcome in decided if isinstance(outcome, CactusError)]
-        for turn, error in failed:
-            self._fail([turn], error)
-        for turn, outcome in decided:
-            if isinstance(outcome, Outcome):
-                self._answer(turn, outcome, queue_s=started - turn.arrived, verify_s=took)
-
-    def _answer(self, turn: Turn, outcome: Outcome, *, queue_s: float, verify_s: float) -> None:
-        """Settles the turn, and queues the next where the engine decodes on. Only then is it answered: whoever is told may submit."""
-        session = turn.session
+            share.work.session.last_step = number
+        for turn, error in decided:
+            if isinstance(error, CactusError):
+                self._fail([turn], error)
+        settled = [(turn, self._settle(turn, outcome, started, took)) for turn, outcome in decided if isinstance(outcome, Outcome)]
+        sums = self.figures
+        num_read = sums.num_read + sum(share.num_tokens for share in shares)
+        num_emitted = sums.num_emitted + sum(decision.num_emitted for _, decision in settled)
+        self.figures = EngineFigures(number, sums.busy_s + took, num_read, num_emitted)
         with self._work:
-            if self._waiting.get(session) is not turn:
-                return  # closed in the meantime
-            decision = session.settle(turn.round, outcome, self._target.eos_token_ids, queue_s=queue_s, verify_s=verify_s)
-            session.table.publish(session.text)
-            session.last_size, session.last_answered = 1 + turn.num_drafted, time.monotonic()
-            del self._waiting[session]
-            if turn.deliver is not None and not session.is_complete:
-                self._queue(Turn(session, turn.round + 1, self._nothing_for(session), turn.answer, turn.deliver))
-        self.figures = replace(self.figures, num_emitted=self.figures.num_emitted + decision.num_emitted)
-        if turn.deliver is None:
-            if turn.claim():
-                turn.answer.set_result(decision)
-            return
-        turn.deliver(decision)
-        if session.is_complete and turn.claim():
-            turn.answer.set_result(None)
+            for turn, _ in settled:
+                del self._waiting[turn.session]
+                if turn.deliver is not None and not turn.session.is_complete:
+                    self._queue(Turn(turn.session, turn.round + 1, self._nothing_for(turn.session), turn.answer, turn.deliver))
+        for turn, decision in settled:  # only now: whoever is told may submit
+            _tell(turn, decision)
+
+    def _settle(self, turn: Turn, outcome: Outcome, started: float, took_s: float) -> Decision:
+        session = turn.session
+        ends = self._target.eos_token_ids
+        decision = session.settle(turn.round, outcome, ends, queue_s=started - turn.arrived, verify_s=took_s)
+        session.table.publish(session.text)
+        session.last_size, session.last_answered = 1 + turn.num_drafted, time.monotonic()
+        return decision
 
     def _fail(self, turns: Sequence[Turn], error: CactusError) -> None:
         with self._work:
@@ -272,6 +268,12 @@ class Engine:
             if turn.claim():
                 turn.answer.set_exception(error)
 
-    def _count(self, took_s: float, num_read: int) -> None:
-        sums = self.figures
-        self.figures = EngineFigures(sums.num_steps + 1, sums.busy_s + took_s, sums.num_read + num_read, sums.num_emitted)
+
+def _tell(turn: Turn, decision: Decision) -> None:
+    if turn.deliver is None:
+        if turn.claim():
+            turn.answer.set_result(decision)
+        return
+    turn.deliver(decision)
+    if turn.session.is_complete and turn.claim():
+        turn.answer.set_result(None)
