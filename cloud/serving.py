@@ -44,6 +44,11 @@ def tenant_of(context: Context) -> str:
     for key, value in context.invocation_metadata() or ():
         if key == TENANT:
             return str(value)
+    return host_of(context)
+
+
+def host_of(context: Context) -> str:
+    """Where the caller is: what a gateway goes by, since whoever calls it may say anything."""
     return str(context.peer()).rpartition(":")[0]
 
 

@@ -18,7 +18,7 @@ from cactus_core.errors import CactusError, Unavailable, error_for
 from cactus_core.session import Limits
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
-from cloud.serving import TENANT, Context, add_health, bind, server_options, set_serving, tenant_of
+from cloud.serving import TENANT, Context, add_health, bind, host_of, server_options, set_serving
 from cloud.status import errors_as_status
 from cluster.router import Router
 
@@ -43,7 +43,7 @@ class GatewayService(pb_grpc.SpeculationServicer):
     ) -> AsyncIterator[pb.CloudFrame]:
         async with errors_as_status(context):
             address = await self._ready_replica()
-            call = self._stub(address).Speculate(metadata=((TENANT, tenant_of(context)),))
+            call = self._stub(address).Speculate(metadata=((TENANT, host_of(context)),))
             upward = asyncio.create_task(_pass_up(request_iterator, call))
             try:
                 while isinstance(frame := await call.read(), pb.CloudFrame):

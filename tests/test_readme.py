@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [
     ROOT / "README.md",
     ROOT / "docs/acceptance.md",
+    ROOT / "docs/verifier.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "models/demo/README.md",
     ROOT / "docker-compose.yml",
