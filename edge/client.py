@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass, field
 
 from cactus_core.acceptance import Acceptance
-from cactus_core.errors import Mismatch
+from cactus_core.errors import Mismatch, Unsupported
 from cactus_core.sampling import SamplingParams
 from cactus_core.session import Request
 from edge.drafter import Drafter
@@ -86,8 +86,10 @@ class Client:
         """Yields each token as its round is decided, and fills `completion` (mutated).
 
         Raises `Mismatch` for another tokenizer than the target's, `InvalidInput` or `LimitExceeded` for a request that cannot be served,
-        `Unavailable` when the endpoint cannot be reached.
+        `Unsupported` for the coupled rule with a drafter, `Unavailable` when the endpoint cannot be reached.
         """
+        if acceptance.is_coupled and self._drafter is not None:
+            raise Unsupported("this edge drafts no coupled trees yet: choose another rule, or let the cloud decode alone (--plain)")
         request = Request(
             prompt=self._tokenizer.encode(completion.prompt),
             max_tokens=max_tokens,

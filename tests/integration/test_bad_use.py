@@ -7,7 +7,8 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from cactus_core.errors import InvalidInput, LimitExceeded, Mismatch, StaleBase, Unavailable
+from cactus_core.acceptance import Acceptance
+from cactus_core.errors import InvalidInput, LimitExceeded, Mismatch, StaleBase, Unavailable, Unsupported
 from cactus_core.sampling import SamplingParams
 from cactus_core.session import Request
 from cactus_core.wire import codec
@@ -52,6 +53,21 @@ async def test_a_request_beyond_the_models_positions_is_refused(small_pair):
     async with system(small_pair.target) as endpoint:
         with pytest.raises(LimitExceeded, match="256 positions"):
             await complete(endpoint, small_pair, max_tokens=1000)
+
+
+async def test_the_coupled_rule_is_refused_where_blocks_are_drafted_and_decodes_where_none_are(small_pair):
+    async with system(small_pair.target) as endpoint:
+        with pytest.raises(Unsupported, match="--plain"):
+            await complete(endpoint, small_pair, acceptance=Acceptance("coupled"))
+        alone = Client(endpoint, small_pair.tokenizer(), None)
+        texts = []
+        for seed in (3, 3, 4):
+            completion = Completion("w5 w2")
+            settings = {"max_tokens": 12, "sampling": SamplingParams(), "seed": seed, "num_rows": 0, "length": 0}
+            async for _ in alone.generate(completion, acceptance=Acceptance("coupled"), **settings):
+                pass
+            texts.append(completion.text)
+        assert texts[0] == texts[1] != texts[2]
 
 
 async def test_bad_blocks_end_their_stream_alone(small_pair):
