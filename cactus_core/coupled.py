@@ -16,6 +16,8 @@ import numpy as np
 from cactus_core.coins import Floats, Ints
 from cactus_core.errors import InvalidInput
 
+_NOTHING = np.zeros(0, dtype=np.int64)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CoupledTree:
@@ -50,6 +52,11 @@ class CoupledTree:
             depths += above >= 0
             above = np.where(above >= 0, self.parents[above], -1)
         return depths
+
+
+def empty_tree(base: int) -> CoupledTree:
+    """No guesses: the verifier decodes one token."""
+    return CoupledTree(base, _NOTHING, _NOTHING)
 
 
 def own_tokens(target_probs: Floats, noise: Floats) -> Ints:

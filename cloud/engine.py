@@ -13,11 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-import numpy as np
-
 from cactus_core.acceptance import STRENGTH_OF
 from cactus_core.block import empty_block
-from cactus_core.coupled import CoupledTree
+from cactus_core.coupled import CoupledTree, empty_tree
 from cactus_core.errors import CactusError, InvalidInput, LimitExceeded, Mismatch, StaleBase, Unavailable
 from cactus_core.rules import LABELS
 from cactus_core.session import Decision, Limits, Request, Served
@@ -84,6 +82,11 @@ class Engine:
     def num_free_pages(self) -> int:
         return self._pool.num_free_pages
 
+    @property
+    def _max_positions(self) -> int:
+        """The longest text that can be read: the model has so many positions, and the memory room for them."""
+        return min(self._target.max_positions, self._pool.num_pages * PAGE_SIZE)
+
     def start(self) -> None:
         """Measures what a step costs, unless that was given, and starts the loop."""
         num_free = measure_free_tokens(self._target) if self._num_free_tokens is None else self._num_free_tokens
@@ -114,7 +117,7 @@ class Engine:
                 "use a draft that was made for this target"
             )
         request.check_vocabulary(target.vocab_size)
-        most = min(target.max_positions, self._pool.num_pages * PAGE_SIZE)
+        most = self._max_positions
         if len(request.prompt) + request.max_tokens > most:
             whose = "of the model" if most == target.max_positions else "in the verifier's memory"
             raise LimitExceeded(
@@ -162,7 +165,7 @@ class Engine:
         """
         with self._work:
             self._check_running()
-            turn = Turn(session, 0, self._nothing_for(session), Future(), deliver)
+            turn = Turn(session, 0, _nothing_for(session), Future(), deliver)
             self._queue(turn)
             return turn.answer
 
@@ -177,15 +180,10 @@ class Engine:
             raise Unavailable("the verifier is stopping; send the request again")
 
     def _check_room(self, turn: Turn) -> None:
-        most = min(self._target.max_positions, self._pool.num_pages * PAGE_SIZE)
-        if turn.drafts.base + turn.num_drafted > most and turn.num_drafted:
-            raise InvalidInput(f"text and drafts together are longer than the {most} positions there are; draft fewer tokens")
-
-    def _nothing_for(self, session: Session) -> Drafts:
-        if session.request.acceptance.is_coupled:
-            nothing = np.zeros(0, dtype=np.int64)
-            return CoupledTree(len(session.text), nothing, nothing)
-        return empty_block(len(session.text))
+        if turn.drafts.base + turn.num_drafted > self._max_positions and turn.num_drafted:
+            raise InvalidInput(
+                f"text and drafts together are longer than the {self._max_positions} positions there are; draft fewer tokens"
+            )
 
     def _queue(self, turn: Turn) -> None:
         """The caller holds the lock."""
@@ -246,7 +244,7 @@ class Engine:
             for turn, _ in settled:
                 del self._waiting[turn.session]
                 if turn.deliver is not None and not turn.session.is_complete:
-                    self._queue(Turn(turn.session, turn.round + 1, self._nothing_for(turn.session), turn.answer, turn.deliver))
+                    self._queue(Turn(turn.session, turn.round + 1, _nothing_for(turn.session), turn.answer, turn.deliver))
         for turn, decision in settled:  # only now: whoever is told may submit
             _tell(turn, decision)
 
@@ -267,6 +265,11 @@ class Engine:
         for turn in turns:
             if turn.claim():
                 turn.answer.set_exception(error)
+
+
+def _nothing_for(session: Session) -> Drafts:
+    empty = empty_tree if session.request.acceptance.is_coupled else empty_block
+    return empty(len(session.text))
 
 
 def _tell(turn: Turn, decision: Decision) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Mapping
+from itertools import takewhile
 
 from cactus_core.errors import LimitExceeded
 from cloud.scheduler import SMALL, Share
@@ -79,11 +80,9 @@ class Residency:
                 return True
 
     def _giver(self, wanting: Session, waiting: Mapping[Session, Turn]) -> Session | None:
-        holders = [session for session in self._sessions if session.table.num_pages and session is not wanting]
-        idle = [session for session in holders if session not in waiting]
+        idle = [session for session in self._sessions if session.table.num_pages and session not in waiting]
         if idle:
             return min(idle, key=lambda session: session.last_step)
         # What is older is seated already, or goes before.
-        order = list(self._sessions)
-        newer = set(order[order.index(wanting) + 1 :])
-        return next((session for session in reversed(holders) if session in newer), None)
+        newer = takewhile(lambda session: session is not wanting, reversed(self._sessions))
+        return next((session for session in newer if session.table.num_pages), None)

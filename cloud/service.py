@@ -23,7 +23,7 @@ from cloud.status import errors_as_status
 from cloud.target import TargetModel
 from cloud.turn import Drafts
 
-GIB = 1 << 30
+_GIB = 1 << 30
 _LARGE_BYTES = 2048  # unpacking such a frame takes a millisecond and more, up to forty: others' frames are not to wait for that
 CREDITS = 1  # blocks of one request that may be on their way at once
 
@@ -136,7 +136,7 @@ class VerifierServer:
 
     def _load(self, limits: Limits) -> Engine:
         target = TargetModel.load(self._model, device=self._device)
-        memory_bytes = self._memory_gib * GIB if self._memory_gib is not None else target.spare_memory_bytes()
+        memory_bytes = self._memory_gib * _GIB if self._memory_gib is not None else target.spare_memory_bytes()
         engine = Engine(target, num_pages=target.num_pages_in(int(memory_bytes)), limits=limits)
         engine.start()
         return engine

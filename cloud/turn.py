@@ -63,13 +63,17 @@ class Turn:
     def _num_text_unread(self) -> int:
         return len(self.session.text) - self.session.table.num_committed
 
+    def _split(self, num_tokens: int) -> tuple[int, int]:
+        """How many of the next tokens are of the text, and how many of the tree."""
+        num_text = min(num_tokens, self._num_text_unread)
+        return num_text, num_tokens - num_text
+
     def part(self, num_tokens: int) -> Segment:
         """The next of what is unread: text as a chain after what was read before, then nodes of the tree. Logits are wanted from the
         text's last token on.
         """
         table, tree, before = self.session.table, self.tree, self.num_before
-        num_text = min(num_tokens, self._num_text_unread)
-        num_nodes = num_tokens - num_text
+        num_text, num_nodes = self._split(num_tokens)
         if not num_nodes:
             reads_to_the_end = num_text == self._num_text_unread
             text = np.array(self.session.text[table.num_committed : table.num_committed + num_text])
@@ -85,9 +89,9 @@ class Turn:
 
     def put_by(self, num_tokens: int, rows: Tensor) -> None:
         """After a step that read no more than a part of it: keeps what was read, and copies of the part's logits `rows`."""
-        num_text = min(num_tokens, self._num_text_unread)
+        num_text, num_nodes = self._split(num_tokens)
         self.session.table.advance(num_text)
-        self.num_before += num_tokens - num_text
+        self.num_before += num_nodes
         if len(rows):
             self.rows.append(rows.clone())
 
@@ -99,7 +103,7 @@ class Turn:
         """What to commit after the step that read the last `num_tokens`: of the positions after the committed ones, those of the
         text and of the `nodes` that stand.
         """
-        num_text = min(num_tokens, self._num_text_unread)
+        num_text, _ = self._split(num_tokens)
         return [*range(num_text), *(num_text + node for node in nodes)]
 
     def start_over(self) -> None:

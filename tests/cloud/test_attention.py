@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 import torch
@@ -14,6 +12,7 @@ from cloud.padded_attention import PaddedAttention, like_sessions
 from cloud.pages import PagePool, PageTable
 from cloud.ragged_attention import RaggedAttention
 from cloud.segment import Segment, chain
+from tests.core.drafts import path_to
 
 HEADS, KV_HEADS, DIM = 6, 2, 8
 ATTENTIONS = {
@@ -28,11 +27,6 @@ ATTENTIONS = {
 
 class Layer(torch.nn.Module):
     layer_idx = 1
-
-
-def ancestors(parents: Sequence[int], node: int) -> list[int]:
-    """`node` and those above it."""
-    return [] if node == -1 else [node, *ancestors(parents, parents[node])]
 
 
 def attend_plainly(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -91,7 +85,7 @@ def test_each_node_attends_to_what_it_may_see(attention: str, sessions: list[tup
     for segment, (keys, values) in zip(segments, seen, strict=True):
         past = segment.table.num_committed
         for node in range(segment.num_before, len(segment.parents)):
-            visible = [*range(past), *(past + other for other in ancestors(segment.parents.tolist(), node))]
+            visible = [*range(past), *(past + other for other in path_to(segment.parents.tolist(), node))]
             expected = attend_plainly(query[0, :, row], keys[visible], values[visible])
             assert torch.allclose(out[0, row], expected, atol=1e-5)
             row += 1

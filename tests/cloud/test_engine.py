@@ -6,7 +6,7 @@ import torch
 
 from cactus_core.acceptance import Acceptance
 from cactus_core.block import Block, empty_block
-from cactus_core.coupled import CoupledTree
+from cactus_core.coupled import CoupledTree, empty_tree
 from cactus_core.errors import CactusError, InvalidInput, LimitExceeded, Mismatch, StaleBase, Unavailable
 from cactus_core.fingerprint import fingerprint
 from cactus_core.lattice import LatticeLaws
@@ -14,7 +14,7 @@ from cactus_core.sampling import SamplingParams
 from cactus_core.session import Finish, Request
 from cloud.decide import decide_all
 from cloud.engine import Engine
-from tests.core.drafts import random_block
+from tests.core.drafts import path_to, random_block
 
 GREEDY = SamplingParams(temperature=0.0)
 
@@ -33,16 +33,12 @@ def request_for(pair, prompt, max_tokens=24, **others):
 
 def emitted_of(drafts, decision):
     """The ids that a decision stands for, as an edge reads them."""
+    final = [] if decision.final is None else [decision.final]
     if not decision.num_accepted:
-        nodes = []
-    elif isinstance(drafts, CoupledTree):
-        nodes = [decision.row]
-        while drafts.parents[nodes[0]] >= 0:
-            nodes.insert(0, drafts.parents[nodes[0]])
-        nodes = nodes[: decision.num_accepted]
-    else:
-        return drafts.tokens[decision.row, : decision.num_accepted].tolist() + [decision.final][: decision.final is not None]
-    return drafts.tokens[nodes].tolist() * bool(nodes) + [decision.final][: decision.final is not None]
+        return final
+    if isinstance(drafts, CoupledTree):
+        return drafts.tokens[path_to(drafts.parents, decision.row)[: decision.num_accepted]].tolist() + final
+    return drafts.tokens[decision.row, : decision.num_accepted].tolist() + final
 
 
 def complete(engine, request, block_after):
@@ -267,8 +263,7 @@ def random_tree(text, *, num_nodes=12, vocab_size=61):
 
 
 def no_tree(text):
-    nothing = np.zeros(0, dtype=np.int64)
-    return CoupledTree(len(text), nothing, nothing)
+    return empty_tree(len(text))
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, SamplingParams(), SamplingParams(temperature=0.7, top_k=20)], ids=["greedy", "warm", "top-k"])

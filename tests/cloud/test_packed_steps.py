@@ -19,6 +19,7 @@ from cloud.pages import PAGE_SIZE, PagePool, PageTable, commit_paths
 from cloud.ragged_attention import RaggedAttention
 from cloud.segment import Segment
 from tests.cloud.conftest import VOCAB_SIZE, Pair, make_pair
+from tests.core.drafts import path_to
 
 TOLERANCE = 2e-4
 LONGEST = 2000
@@ -40,15 +41,6 @@ def long_pairs(qwen3: Pair, llama: Pair, tmp_path_factory: pytest.TempPathFactor
         plain = family.from_pretrained(pair.path, attn_implementation="sdpa", dtype=torch.float32).eval()
         pairs.append(pair._replace(plain=plain))
     return pairs
-
-
-def path_to(parents: Sequence[int], node: int) -> list[int]:
-    """From the root to `node`, itself included."""
-    path = []
-    while node != -1:
-        path.append(node)
-        node = parents[node]
-    return path[::-1]
 
 
 @dataclass

@@ -18,24 +18,16 @@ from cloud.pages import PageTable
 from cloud.segment import Segment, chain
 from cloud.target import TargetModel
 from tests.cloud.conftest import MAX_POSITIONS, VOCAB_SIZE, Pair, save_tokenizer
+from tests.core.drafts import path_to
 
 TOLERANCE = 1e-4
-
-
-def ancestors(parents: list[int], node: int) -> list[int]:
-    """The path from the root to `node`, itself included."""
-    path = []
-    while node != -1:
-        path.append(node)
-        node = parents[node]
-    return path[::-1]
 
 
 def expected_logits(pair: Pair, text: list[int], tokens: list[int], parents: list[int]) -> torch.Tensor:
     """`[n, V]` of a tree's nodes, each leaf's path run through the plain model as a sequence by itself."""
     rows = torch.empty(len(tokens), VOCAB_SIZE)
     for leaf in set(range(len(tokens))) - set(parents):
-        path = ancestors(parents, leaf)
+        path = path_to(parents, leaf)
         logits = pair.logits(text + [tokens[node] for node in path])
         rows[path] = logits[len(text) :]
     return rows

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cactus_core.block import empty_block
-from cactus_core.coupled import CoupledTree
+from cactus_core.coupled import CoupledTree, empty_tree
 from cloud.tree import DraftTree
 from tests.core.drafts import random_block
 
@@ -39,5 +39,4 @@ def test_a_coupled_tree_is_read_in_its_own_order():
 
 
 def test_an_empty_coupled_tree_is_an_empty_tree():
-    nothing = np.zeros(0, dtype=np.int64)
-    assert len(DraftTree.of(CoupledTree(5, nothing, nothing)).tokens) == 0
+    assert len(DraftTree.of(empty_tree(5)).tokens) == 0

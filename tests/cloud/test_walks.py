@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cactus_core.acceptance import Acceptance
-from cactus_core.coupled import CoupledTree, own_tokens, walk
+from cactus_core.coupled import CoupledTree, empty_tree, own_tokens, walk
 from cactus_core.gumbel import gumbel
 from cactus_core.sampling import SamplingParams, probabilities
 from cactus_core.session import Request
@@ -55,7 +55,7 @@ def tree_of(base, nodes):
 
 
 def no_tree(text):
-    return tree_of(len(text), [])
+    return empty_tree(len(text))
 
 
 def any_tree(rng, path=()):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from cactus_core.block import Block
@@ -30,3 +32,12 @@ def random_block(seed: int, *, num_rows: int, length: int, vocab_size: int, supp
     ids = np.concatenate([np.pad(law.ids, ((0, 0), (0, width - law.ids.shape[1]))) for law in laws])
     counts = np.concatenate([np.pad(law.counts, ((0, 0), (0, width - law.counts.shape[1]))) for law in laws])
     return Block(base, tokens, law_of, LatticeLaws(ids, counts, bits))
+
+
+def path_to(parents: Sequence[int], node: int) -> list[int]:
+    """The nodes of a tree from the root to `node`, itself included; none for -1, the text."""
+    path: list[int] = []
+    while node != -1:
+        path.append(int(node))
+        node = parents[node]
+    return path[::-1]

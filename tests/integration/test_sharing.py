@@ -14,6 +14,7 @@ from cloud.service import VerifierServer
 from cloud.serving import TENANT
 from cluster.gateway import GatewayServer
 from cluster.router import Router
+from tests.core.drafts import path_to
 
 
 @pytest.fixture
@@ -62,9 +63,7 @@ async def test_trees_of_ids_alone_bring_the_text_that_none_would(servers, small_
                 parents = np.concatenate([np.full(8, -1), np.repeat(np.arange(8), 8)]) if guess else tokens
                 await call.write(pb.EdgeFrame(draft_tree=codec.pack_tree(CoupledTree(len(text), tokens, parents), number)))
                 decision = (await call.read()).decision
-                nodes = [decision.row] if decision.num_accepted else []
-                while nodes and parents[nodes[0]] >= 0:
-                    nodes.insert(0, int(parents[nodes[0]]))
+                nodes = path_to(parents, decision.row) if decision.num_accepted else []
                 text += [int(tokens[node]) for node in nodes[: decision.num_accepted]]
                 text += [decision.final_token] if decision.HasField("final_token") else []
                 finish, number = decision.finish, number + 1

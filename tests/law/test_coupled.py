@@ -19,7 +19,7 @@ from scipy.stats import chisquare
 from benchmarks.enumerating import every_branch
 from benchmarks.small_models import SmallPair, prefix_index, random_pair, target_law
 from cactus_core.coins import Bools, Floats, Ints, Site
-from cactus_core.coupled import CoupledTree, own_tokens, walk
+from cactus_core.coupled import CoupledTree, empty_tree, own_tokens, walk
 from cactus_core.growing import TreeGrower
 from cactus_core.gumbel import gumbel
 
@@ -89,8 +89,7 @@ def grower_of(pair: SmallPair, num_nodes: int, max_batch: int) -> Draft:
 
 
 def no_draft(text: Ints, noise: Floats) -> CoupledTree:
-    nothing = np.zeros(0, dtype=np.int64)
-    return CoupledTree(len(text), nothing, nothing)
+    return empty_tree(len(text))
 
 
 def any_tree(rng: np.random.Generator, pair: SmallPair) -> Draft:

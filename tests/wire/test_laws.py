@@ -17,6 +17,7 @@ from cactus_core.wire.laws import bytes_alone, decode_laws, encode_laws
 from edge.onnx_drafter import OnnxDrafter
 from edge.tokenizer import Tokenizer
 from tests.integration.prompts import PROMPTS
+from tests.wire.bit_strings import DocumentedBits, string
 
 MAX_SUPPORT = 1024
 MAX_TOKENS = 1 << 20
@@ -107,17 +108,8 @@ def test_laws_that_share_their_support_name_it_once():
 
 def read_as_documented(data, num_laws, total):
     """The laws as `{id: count}`, read bit by bit in the words of the proto."""
-    stream = iter("".join(f"{octet:08b}" for octet in data))
-
-    def field(width):
-        return int("0" + "".join(next(stream) for _ in range(width)), 2)
-
-    def unary_number():
-        zeros = 0
-        while next(stream) == "0":
-            zeros += 1
-        return zeros
-
+    bits = DocumentedBits(data)
+    field, unary_number = bits.field, bits.unary_number
     log = unary_number()
     n = (1 << log) + field(log)
     sizes = [field((n - 1).bit_length()) + 1 for _ in range(num_laws)]
@@ -141,7 +133,7 @@ def read_as_documented(data, num_laws, total):
         counts = [0 if i == implied else (1 << kind + order) + field(kind + order) + 1 - (1 << order) for i, kind in enumerate(row)] or [0]
         counts[implied] = total - sum(counts)
         laws.append(dict(zip(names, counts, strict=True)))
-    assert len(rest := list(stream)) < 8
+    assert len(rest := bits.rest()) < 8
     assert "1" not in rest
     return laws
 
@@ -163,11 +155,6 @@ def test_strings_of_bits_come_back(numbers, lengths):
     assert reader.fields(widths).tolist() == (values & ((1 << widths) - 1)).tolist()
     assert reader.unary(len(lengths)).tolist() == lengths
     reader.close()
-
-
-def string(*numbers):
-    """Of unary numbers, given as such, and of fields, given as (value, width)."""
-    return packed(*(unary(np.array([n])) if isinstance(n, int) else fields(*np.array(n)[:, None]) for n in numbers))
 
 
 ROW, ORDER = (0, 6), (0, 4)

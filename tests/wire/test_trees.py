@@ -7,13 +7,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cactus_core.coupled import CoupledTree
+from cactus_core.coupled import CoupledTree, empty_tree
 from cactus_core.errors import InvalidInput
 from cactus_core.session import Limits
 from cactus_core.wire import codec
-from cactus_core.wire.bits import fields, packed, unary
 from cactus_core.wire.trees import decode_tree, encode_tree
 from cactus_core.wire.v1 import speculation_pb2 as pb
+from tests.wire.bit_strings import DocumentedBits, string
 
 LIMITS = Limits(max_rows=4, max_length=16)
 VOCAB = 151_936
@@ -79,10 +79,9 @@ def test_ids_beyond_the_format_are_not_sent():
 
 
 def test_an_empty_tree_is_a_few_bytes():
-    nothing = np.zeros(0, dtype=np.int64)
-    message = sent(CoupledTree(40, nothing, nothing), 3)
+    message = sent(empty_tree(40), 3)
     assert message.ByteSize() <= 4
-    assert are_same(codec.unpack_tree(message, LIMITS, VOCAB), CoupledTree(40, nothing, nothing))
+    assert are_same(codec.unpack_tree(message, LIMITS, VOCAB), empty_tree(40))
 
 
 @given(st.integers(16, 64), st.integers(0, 2**32 - 1))
@@ -102,17 +101,8 @@ def test_an_id_that_comes_again_is_sent_once():
 
 def read_as_documented(data, num_nodes):
     """The nodes as (id, parent), read bit by bit in the words of the proto."""
-    stream = iter("".join(f"{octet:08b}" for octet in data))
-
-    def field(width):
-        return int("0" + "".join(next(stream) for _ in range(width)), 2)
-
-    def unary_number():
-        zeros = 0
-        while next(stream) == "0":
-            zeros += 1
-        return zeros
-
+    bits = DocumentedBits(data)
+    field, unary_number = bits.field, bits.unary_number
     is_new = [True] + [field(1) == 0 for _ in range(num_nodes - 1)]
     e = field(5)
     classes = [unary_number() for new in is_new if new]
@@ -122,7 +112,7 @@ def read_as_documented(data, num_nodes):
         ids[node] = new_ids[num_new] if new else new_ids[field((num_new - 1).bit_length())]
         num_new += new
     parents = [field(node.bit_length()) - 1 for node in range(num_nodes)]
-    assert len(rest := list(stream)) < 8
+    assert len(rest := bits.rest()) < 8
     assert "1" not in rest
     return list(zip(ids, parents, strict=True))
 
@@ -132,11 +122,6 @@ def test_the_bits_are_those_that_the_proto_says(tree):
     assume(len(tree.tokens))
     expected = list(zip(tree.tokens.tolist(), tree.parents.tolist(), strict=True))
     assert read_as_documented(encode_tree(tree.tokens, tree.parents), len(tree.tokens)) == expected
-
-
-def string(*numbers):
-    """Of unary numbers, given as such, and of fields, given as (value, width)."""
-    return packed(*(unary(np.array([n])) if isinstance(n, int) else fields(*np.array(n)[:, None]) for n in numbers))
 
 
 NEW, AGAIN = (0, 1), (1, 1)
