@@ -59,6 +59,26 @@ def empty_tree(base: int) -> CoupledTree:
     return CoupledTree(base, _NOTHING, _NOTHING)
 
 
+def rerooted(tree: CoupledTree, emitted: Ints) -> CoupledTree:
+    """What of `tree` still follows the text once `emitted` `[n]` tokens have come after its base, its order kept.
+
+    Empty where they are not drafted: a guess that did not come true costs nothing.
+    """
+    base, node = tree.base + len(emitted), -1
+    for token in emitted:
+        found = np.flatnonzero((tree.parents == node) & (tree.tokens == token))
+        if not found.size:
+            return empty_tree(base)
+        node = int(found[0])
+    if node < 0:
+        return tree
+    below = tree.parents == node
+    while (more := (tree.parents >= 0) & below[tree.parents] & ~below).any():
+        below |= more
+    number, parents = np.cumsum(below) - 1, tree.parents[below]
+    return CoupledTree(base, tree.tokens[below], np.where(parents == node, -1, number[parents]))
+
+
 def own_tokens(target_probs: Floats, noise: Floats) -> Ints:
     """`[M]`: argmax(log q + G) of each row of `target_probs` `[M, V]`, >= 0 with a positive sum, under finite `noise` `[M, V]`.
 

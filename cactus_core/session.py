@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from cactus_core.acceptance import Acceptance
+from cactus_core.coupled import CoupledTree
 from cactus_core.errors import InvalidInput
 from cactus_core.sampling import SamplingParams
 
@@ -50,8 +52,10 @@ class Request:
     """A text to be completed.
 
     `prompt` are token ids, at least one. `seed` is any 64-bit number. `model` and `fingerprint` say what the edge expects at the
-    other end; an empty `model` takes what is served. With `decode_alone` the cloud decodes without drafts. `stop_ids` are tokens that
-    end the text, beside the model's own; `num_top_logprobs` asks for that many of the likeliest tokens at each place.
+    other end; an empty `model` takes what is served. With `decode_alone` the cloud decodes without waiting for drafts; under the rule
+    `coupled` drafts that come all the same are used. `stop_ids` are tokens that end the text, beside the model's own;
+    `num_top_logprobs` asks for that many of the likeliest tokens at each place. `committed` are tokens that came of it already,
+    before a stream was cut: they count towards `max_tokens`, and the text goes on after them.
     """
 
     prompt: tuple[int, ...]
@@ -64,12 +68,15 @@ class Request:
     decode_alone: bool = False
     stop_ids: tuple[int, ...] = ()
     num_top_logprobs: int = 0
+    committed: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.prompt:
             raise InvalidInput("the prompt is empty; give at least one token")
         if self.max_tokens < 1:
             raise InvalidInput(f"max_tokens must be at least 1, not {self.max_tokens}")
+        if len(self.committed) >= self.max_tokens:
+            raise InvalidInput(f"{len(self.committed)} tokens of at most {self.max_tokens} came already; there is nothing to go on with")
         if not 0 <= self.seed < 1 << 64:
             raise InvalidInput(f"the seed must be between 0 and 2^64 - 1, not {self.seed}")
         if len(self.stop_ids) > _MAX_STOP_IDS or min(self.stop_ids, default=0) < 0:
@@ -85,10 +92,28 @@ class Request:
     def check_vocabulary(self, vocab_size: int) -> None:
         """Raises `InvalidInput` where a token is named that a vocabulary of `vocab_size` has not."""
         biased = [token for token, _ in self.sampling.logit_bias]
-        for where, ids in (("the prompt", self.prompt), ("stop_ids", self.stop_ids), ("logit_bias", biased)):
+        named = ("the prompt", self.prompt), ("committed", self.committed), ("stop_ids", self.stop_ids), ("logit_bias", biased)
+        for where, ids in named:
             outside = [token for token in ids if not 0 <= token < vocab_size]
             if outside:
                 raise InvalidInput(f"{where} names token {outside[0]}, but the vocabulary has {vocab_size}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hint:
+    """A coupled tree, the `round`-th of its request, and how long the cloud is then to wait for the next.
+
+    Whenever the text's end is not drafted, the cloud waits up to `wait_s` since its last decision for a tree that starts there, and then
+    decodes a token by itself. 0 is to decode on at once, infinity to wait for each tree.
+    """
+
+    round: int
+    tree: CoupledTree
+    wait_s: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not self.wait_s >= 0.0:
+            raise InvalidInput(f"wait_s must be 0 seconds or more, not {self.wait_s}")
 
 
 class Finish(StrEnum):
@@ -98,13 +123,14 @@ class Finish(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What stands of a block: the first `num_accepted` tokens of path `row`, then `final`, the corrected or bonus token.
+    """What stands of drafts: the first `num_accepted` tokens of path `row` of the block of `round`, or those that `accepted` spells
+    out where a coupled tree was walked; then `final`, the corrected or bonus token.
 
-    `final` is None where the text ended inside the block. Of each emitted token in order: `logprobs`, the natural logarithm of
-    its probability under the target's law as the request samples it, and `divergence`, the ledger's entry, in nats. `top_logprobs`
-    are, where they were asked for, the likeliest tokens in the place of each, with their log-probabilities: no more than can be drawn.
-    `queue_s` and `verify_s` are the time the block waited and the time its step took. Raises `InvalidInput` where that does not
-    hold together.
+    Of trees `round` is the newest that had come, since any of them may have been the one. `final` is None where the text ended inside
+    the drafts. Of each emitted token in order: `logprobs`, the natural logarithm of its probability under the target's law as the request
+    samples it, and `divergence`, the ledger's entry, in nats. `top_logprobs` are, where they were asked for, the likeliest tokens in
+    the place of each, with their log-probabilities: no more than can be drawn. `queue_s` and `verify_s` are the time the drafts waited
+    and the time their step took. Raises `InvalidInput` where that does not hold together.
     """
 
     round: int
@@ -118,8 +144,11 @@ class Decision:
     queue_s: float
     verify_s: float
     top_logprobs: tuple[Likeliest, ...] = ()
+    accepted: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if len(self.accepted) not in {0, self.num_accepted}:
+            raise InvalidInput(f"a decision on {self.num_accepted} drafted tokens spells out {len(self.accepted)}")
         if not len(self.logprobs) == len(self.divergence) == self.num_emitted:
             raise InvalidInput(f"a decision on {self.num_emitted} tokens has {len(self.logprobs)} logprobs, {len(self.divergence)} entries")
         if len(self.top_logprobs) not in {0, self.num_emitted}:

@@ -31,7 +31,7 @@ class Ballot:
 class Outcome:
     """The tree's `nodes` that stand, in order, and `tokens`: theirs, then the corrected or bonus token.
 
-    `place` is the path that was followed, or of a coupled tree the last node that stands, 0 where none does. Of each token:
+    `place` is the path that was followed, 0 of a coupled tree. Of each token:
     the log-probability; the ledger's entry, a float32's value, so that what travels is what is charged; and the likeliest
     tokens in its place, where the request asks for them.
     """

@@ -63,7 +63,7 @@ def _standing(laws: TargetLaws, ballots: Sequence[Ballot], first_row: Ints, coin
     judged = [b for b, ballot in enumerate(ballots) if len(ballot.tree.tokens) and not ballot.request.acceptance.is_coupled]
     if walked:
         for b, (nodes, tokens) in zip(walked, walk_all(laws, [ballots[b] for b in walked], first_row[walked]), strict=True):
-            standing[b] = Standing(nodes[-1] if nodes else 0, nodes, tokens, (0.0,) * len(tokens), off=None)
+            standing[b] = Standing(0, nodes, tokens, (0.0,) * len(tokens), off=None)
     if judged:
         for b, stands in zip(judged, judge(laws, [ballots[b] for b in judged], first_row[judged], coins.of(np.array(judged))), strict=True):
             standing[b] = stands

@@ -78,7 +78,8 @@ def _unpacked(frame: pb.EdgeFrame, served: Served) -> tuple[int, Drafts]:
         case "draft_block":
             return frame.draft_block.round, codec.unpack_block(frame.draft_block, served.limits, served.vocab_size)
         case "draft_tree":
-            return frame.draft_tree.round, codec.unpack_tree(frame.draft_tree, served.limits, served.vocab_size)
+            hint = codec.unpack_hint(frame.draft_tree, served.limits, served.vocab_size)
+            return hint.round, hint.tree
     raise InvalidInput("after Open only DraftBlock, DraftTree and Close may follow")
 
 

@@ -33,7 +33,7 @@ class Session:
     last_answered: float = -math.inf
 
     def __post_init__(self) -> None:
-        self.text = list(self.request.prompt)
+        self.text = [*self.request.prompt, *self.request.committed]
         self.ledger = Ledger(self.request.acceptance.budget)
 
     @property
@@ -69,6 +69,7 @@ class Session:
             logprobs=outcome.logprobs[: len(emitted)],
             divergence=outcome.divergence[: len(emitted)],
             top_logprobs=outcome.top_logprobs[: len(emitted)],
+            accepted=tuple(emitted[:num_accepted]) if self.request.acceptance.is_coupled else (),
             finish=finish,
             queue_s=queue_s,
             verify_s=verify_s,

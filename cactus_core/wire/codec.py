@@ -18,13 +18,14 @@ from cactus_core.errors import InvalidInput, Mismatch
 from cactus_core.lattice import LatticeLaws
 from cactus_core.rules import DEFAULT_RULE
 from cactus_core.sampling import SamplingParams
-from cactus_core.session import PROTOCOL, Decision, Finish, Likeliest, Limits, Request, Served
+from cactus_core.session import PROTOCOL, Decision, Finish, Hint, Likeliest, Limits, Request, Served
 from cactus_core.wire import varints
 from cactus_core.wire.laws import decode_laws, encode_laws
 from cactus_core.wire.trees import decode_tree, encode_tree
 from cactus_core.wire.v1 import speculation_pb2 as pb
 
 _FINISH = {None: pb.FINISH_NONE, Finish.STOP: pb.FINISH_STOP, Finish.LENGTH: pb.FINISH_LENGTH}
+_LONGEST_MS = 2**32 - 1
 _FINISHED = {number: finish for finish, number in _FINISH.items()}
 
 
@@ -70,12 +71,21 @@ def unpack_block(message: pb.DraftBlock, limits: Limits, vocab_size: int) -> Blo
     return Block(message.base, laws.ids[law_of, choice], law_of, laws)
 
 
-def pack_tree(tree: CoupledTree, round_number: int) -> pb.DraftTree:
+def pack_hint(hint: Hint) -> pb.DraftTree:
+    """Waits travel in whole milliseconds, rounded up: a wait never becomes none."""
+    tree = hint.tree
     packed = encode_tree(tree.tokens, tree.parents)
-    return pb.DraftTree(round=round_number, base=tree.base, num_nodes=len(tree.tokens), packed=packed)
+    wait_ms = None if math.isinf(hint.wait_s) else min(math.ceil(hint.wait_s * 1e3), _LONGEST_MS)
+    return pb.DraftTree(round=hint.round, base=tree.base, num_nodes=len(tree.tokens), packed=packed, wait_ms=wait_ms)
 
 
-def unpack_tree(message: pb.DraftTree, limits: Limits, vocab_size: int) -> CoupledTree:
+def unpack_hint(message: pb.DraftTree, limits: Limits, vocab_size: int) -> Hint:
+    """Raises what `_unpack_tree` raises."""
+    wait_s = message.wait_ms / 1e3 if message.HasField("wait_ms") else math.inf
+    return Hint(message.round, _unpack_tree(message, limits, vocab_size), wait_s)
+
+
+def _unpack_tree(message: pb.DraftTree, limits: Limits, vocab_size: int) -> CoupledTree:
     """A tree may have as many nodes as a block may have tokens, and be as deep as a block may be long: each depth is a turn of the walk."""
     most = limits.max_rows * limits.max_length
     if message.num_nodes > most:
@@ -144,6 +154,7 @@ def pack_request(request: Request) -> pb.Open:
         decode_alone=request.decode_alone,
         stop_varints=varints.encode(np.array(request.stop_ids, dtype=np.int64)),
         num_top_logprobs=request.num_top_logprobs,
+        committed_varints=varints.encode(np.array(request.committed, dtype=np.int64)),
     )
 
 
@@ -161,6 +172,7 @@ def unpack_request(message: pb.Open) -> Request:
         decode_alone=message.decode_alone,
         stop_ids=tuple(varints.decode(message.stop_varints).tolist()),
         num_top_logprobs=message.num_top_logprobs,
+        committed=tuple(varints.decode(message.committed_varints).tolist()),
     )
 
 
@@ -177,6 +189,7 @@ def pack_decision(decision: Decision, num_credits: int) -> pb.Decision:
         credits=num_credits,
         divergence=decision.divergence if any(decision.divergence) else (),
         top_logprobs=[_pack_likeliest(likeliest) for likeliest in decision.top_logprobs],
+        accepted_varints=varints.encode(np.array(decision.accepted, dtype=np.int64)),
     )
 
 
@@ -206,6 +219,7 @@ def unpack_decision(message: pb.Decision) -> Decision:
         queue_s=message.timings.queue_s,
         verify_s=message.timings.verify_s,
         top_logprobs=tuple(_unpack_likeliest(likeliest) for likeliest in message.top_logprobs),
+        accepted=tuple(varints.decode(message.accepted_varints).tolist()),
     )
 
 

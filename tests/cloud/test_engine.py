@@ -14,7 +14,7 @@ from cactus_core.sampling import SamplingParams
 from cactus_core.session import Finish, Request
 from cloud.decide import decide_all
 from cloud.engine import Engine
-from tests.core.drafts import path_to, random_block
+from tests.core.drafts import random_block
 
 GREEDY = SamplingParams(temperature=0.0)
 
@@ -37,7 +37,7 @@ def emitted_of(drafts, decision):
     if not decision.num_accepted:
         return final
     if isinstance(drafts, CoupledTree):
-        return drafts.tokens[path_to(drafts.parents, decision.row)[: decision.num_accepted]].tolist() + final
+        return [*decision.accepted, *final]
     return drafts.tokens[decision.row, : decision.num_accepted].tolist() + final
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cactus_core.coupled import CoupledTree, own_tokens, walk
+from cactus_core.coupled import CoupledTree, own_tokens, rerooted, walk
 from cactus_core.errors import InvalidInput
 
 
@@ -113,3 +113,41 @@ def test_sessions_are_walked_together_as_they_would_be_alone(num_sessions, width
         assert walks.path[b, : len(path)].tolist() == path
         assert (walks.path[b, len(path) :] == -1).all()
         assert (walks.num_accepted[b], walks.final[b], walks.node[b]) == (len(path), final, path[-1] if path else -1)
+
+
+@pytest.mark.parametrize(
+    ("emitted", "tokens", "parents"),
+    [
+        ([], TOKENS, PARENTS),
+        ([7], [7, 9, 1], [-1, -1, 0]),
+        ([7, 7], [1], [-1]),
+        ([7, 7, 1], [], []),
+        ([7, 7, 1, 5], [], []),
+        ([4], [], []),
+        ([9], [], []),
+    ],
+)
+def test_of_a_tree_what_follows_the_text_since_is_kept(emitted, tokens, parents):
+    left = rerooted(tree(TOKENS, PARENTS), np.array(emitted, dtype=np.int64))
+    assert (left.base, left.tokens.tolist(), left.parents.tolist()) == (3 + len(emitted), tokens, parents)
+
+
+def paths_of(of):
+    """The drafted continuations, each as its tokens."""
+    paths = []
+    for token, parent in zip(of.tokens.tolist(), of.parents.tolist(), strict=True):
+        paths.append((*(paths[parent] if parent >= 0 else ()), token))
+    return paths
+
+
+@given(st.lists(st.tuples(st.integers(-1, 30), st.integers(0, 2)), max_size=30), st.lists(st.integers(0, 2), max_size=4))
+def test_no_guess_is_lost_or_made_up_by_the_text_going_on(nodes, emitted):
+    known = {}
+    for parent, token in nodes:
+        path = (*(list(known)[parent % len(known)] if parent >= 0 and known else ()), token)
+        known.setdefault(path, len(known))
+    of = tree([path[-1] for path in known], [known.get(path[:-1], -1) for path in known])
+    assert paths_of(of) == list(known)
+    left = rerooted(of, np.array(emitted, dtype=np.int64))
+    n = len(emitted)
+    assert paths_of(left) == [path[n:] for path in known if path[:n] == tuple(emitted) and len(path) > n]

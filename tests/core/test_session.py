@@ -24,6 +24,20 @@ def test_a_decision_has_a_logprob_and_an_entry_for_each_token(logprobs, divergen
         Decision(0, 5, 0, 1, 7, logprobs, divergence, None, 0.0, 0.0)
 
 
+def test_a_decision_spells_out_all_that_stands_of_a_tree_or_nothing():
+    assert Decision(0, 5, 0, 1, 7, (-1.0, -1.0), (0.0, 0.0), None, 0.0, 0.0, accepted=(4,)).accepted == (4,)
+    with pytest.raises(InvalidInput, match="spells out 2"):
+        Decision(0, 5, 0, 1, 7, (-1.0, -1.0), (0.0, 0.0), None, 0.0, 0.0, accepted=(4, 5))
+
+
+def test_what_came_before_a_cut_leaves_something_to_come():
+    assert Request((1,), 3, 0, "f", committed=(5, 6)).committed == (5, 6)
+    with pytest.raises(InvalidInput, match="2 tokens of at most 2 came already"):
+        Request((1,), 2, 0, "f", committed=(5, 6))
+    with pytest.raises(InvalidInput, match="committed names token 9"):
+        Request((1,), 3, 0, "f", committed=(9,)).check_vocabulary(9)
+
+
 def test_a_decision_tells_the_likeliest_at_each_place_or_at_none():
     likeliest = ((3, -0.5),)
     assert Decision(0, 5, 0, 1, 7, (-1.0, -1.0), (0.0, 0.0), None, 0.0, 0.0, (likeliest, ())).top_logprobs == (likeliest, ())

@@ -6,7 +6,7 @@ import pytest
 
 from cactus_core.acceptance import Acceptance
 from cactus_core.coupled import CoupledTree
-from cactus_core.session import Request
+from cactus_core.session import Hint, Request
 from cactus_core.wire import codec
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
@@ -14,7 +14,6 @@ from cloud.service import VerifierServer
 from cloud.serving import TENANT
 from cluster.gateway import GatewayServer
 from cluster.router import Router
-from tests.core.drafts import path_to
 
 
 @pytest.fixture
@@ -53,19 +52,18 @@ async def test_trees_of_ids_alone_bring_the_text_that_none_would(servers, small_
     _, gateway = servers
     texts = []
     for guess in (False, True):
-        text, finish, number = [2, 3], pb.FINISH_NONE, 0
+        text, finish, number = [2, 3], None, 0
         async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
             call = pb_grpc.SpeculationStub(channel).Speculate()
             await call.write(pb.EdgeFrame(open=codec.pack_request(opening(small_pair, acceptance=Acceptance("coupled")))))
             await call.read()
-            while finish == pb.FINISH_NONE:
+            while finish is None:
                 tokens = np.tile(np.arange(8), 9) if guess else np.zeros(0, dtype=np.int64)
                 parents = np.concatenate([np.full(8, -1), np.repeat(np.arange(8), 8)]) if guess else tokens
-                await call.write(pb.EdgeFrame(draft_tree=codec.pack_tree(CoupledTree(len(text), tokens, parents), number)))
-                decision = (await call.read()).decision
-                nodes = path_to(parents, decision.row) if decision.num_accepted else []
-                text += [int(tokens[node]) for node in nodes[: decision.num_accepted]]
-                text += [decision.final_token] if decision.HasField("final_token") else []
+                await call.write(pb.EdgeFrame(draft_tree=codec.pack_hint(Hint(number, CoupledTree(len(text), tokens, parents)))))
+                decision = codec.unpack_decision((await call.read()).decision)
+                text += decision.accepted
+                text += [] if decision.final is None else [decision.final]
                 finish, number = decision.finish, number + 1
             await call.write(pb.EdgeFrame(close=pb.Close()))
             await call.done_writing()

@@ -152,7 +152,9 @@ def test_requests_decisions_and_descriptions_come_back():
         Acceptance("quota+token", "priced", 0.3),
         Acceptance(relaxation="certified", strength=0.1, budget=0.0),
     ):
-        request = Request((1, 2, 300), 5, 2**64 - 1, "ab", "m", SamplingParams(0.5, 3, 0.25), acceptance, decode_alone=True)
+        request = Request(
+            (1, 2, 300), 5, 2**64 - 1, "ab", "m", SamplingParams(0.5, 3, 0.25), acceptance, decode_alone=True, committed=(7, 0)
+        )
         assert codec.unpack_request(codec.pack_request(request)) == request
     for final, finish in ((None, Finish.STOP), (0, None), (7, Finish.LENGTH)):
         for divergence in ((0.0, 0.0), (0.0, 0.125), (math.inf, 0.0)):
@@ -188,7 +190,8 @@ def test_sampling_stop_ids_and_top_logprobs_come_back(sampling, stop_ids, num_to
 def test_the_likeliest_tokens_come_back(places):
     likeliest = tuple(map(tuple, places))
     count = len(places)
-    decision = Decision(1, 2, 3, count - 1, 7, (-1.0,) * count, (0.0,) * count, None, 0.5, 0.25, likeliest)
+    accepted = tuple(range(count - 1))
+    decision = Decision(1, 2, 3, count - 1, 7, (-1.0,) * count, (0.0,) * count, None, 0.5, 0.25, likeliest, accepted)
     assert codec.unpack_decision(pb.Decision.FromString(codec.pack_decision(decision, 1).SerializeToString())) == decision
 
 

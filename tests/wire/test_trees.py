@@ -1,5 +1,6 @@
 """Packed trees: they come back, they are small whatever they are, and bytes that hold none are refused in one line."""
 
+import math
 import tracemalloc
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from cactus_core.coupled import CoupledTree, empty_tree
 from cactus_core.errors import InvalidInput
-from cactus_core.session import Limits
+from cactus_core.session import Hint, Limits
 from cactus_core.wire import codec
 from cactus_core.wire.trees import decode_tree, encode_tree
 from cactus_core.wire.v1 import speculation_pb2 as pb
@@ -48,14 +49,33 @@ def are_same(ours, theirs):
 
 
 def sent(tree, round_number=5):
-    return pb.DraftTree.FromString(codec.pack_tree(tree, round_number).SerializeToString())
+    return pb.DraftTree.FromString(codec.pack_hint(Hint(round_number, tree)).SerializeToString())
+
+
+def unpacked(message, vocab_size):
+    return codec.unpack_hint(message, LIMITS, vocab_size).tree
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "arrives_s"), [(0.0, 0.0), (math.inf, math.inf), (0.0101, 0.011), (1e-9, 0.001), (1e12, (2**32 - 1) / 1e3)]
+)
+def test_a_hint_tells_how_long_to_wait_for_the_next(wait_s, arrives_s):
+    message = pb.DraftTree.FromString(codec.pack_hint(Hint(7, empty_tree(3), wait_s)).SerializeToString())
+    hint = codec.unpack_hint(message, LIMITS, VOCAB)
+    assert (hint.round, hint.wait_s) == (7, arrives_s)
+
+
+def test_a_wait_below_nothing_is_refused():
+    for wait_s in (-1.0, math.nan):
+        with pytest.raises(InvalidInput, match="wait_s must be 0"):
+            Hint(0, empty_tree(3), wait_s)
 
 
 @given(trees())
 def test_trees_come_back_with_their_nodes_in_order(tree):
     message = sent(tree)
     assert message.round == 5
-    assert are_same(codec.unpack_tree(message, LIMITS, VOCAB), tree)
+    assert are_same(unpacked(message, VOCAB), tree)
 
 
 @given(trees())
@@ -81,14 +101,14 @@ def test_ids_beyond_the_format_are_not_sent():
 def test_an_empty_tree_is_a_few_bytes():
     message = sent(empty_tree(40), 3)
     assert message.ByteSize() <= 4
-    assert are_same(codec.unpack_tree(message, LIMITS, VOCAB), empty_tree(40))
+    assert are_same(unpacked(message, VOCAB), empty_tree(40))
 
 
 @given(st.integers(16, 64), st.integers(0, 2**32 - 1))
 def test_from_16_nodes_on_no_node_takes_8_bytes_framing_included(num_nodes, seed):
     tree = random_tree(np.random.default_rng(seed), num_nodes, VOCAB, base=VOCAB)
     assume(len(tree.tokens) >= 16)
-    message = pb.EdgeFrame(draft_tree=codec.pack_tree(tree, 1 << 20))
+    message = pb.EdgeFrame(draft_tree=codec.pack_hint(Hint(1 << 20, tree)))
     assert (message.ByteSize() + GRPC_BYTES + HTTP2_BYTES) / len(tree.tokens) <= 8
     assert len(message.draft_tree.packed) / len(tree.tokens) < 3.5
 
@@ -159,28 +179,28 @@ def test_a_tree_written_by_hand_is_read():
 )
 def test_bytes_that_are_no_tree_are_refused(data, num_nodes, word):
     with pytest.raises(InvalidInput, match=word):
-        codec.unpack_tree(pb.DraftTree(num_nodes=num_nodes, packed=data), LIMITS, 100_000)
+        unpacked(pb.DraftTree(num_nodes=num_nodes, packed=data), 100_000)
 
 
 def test_a_tree_is_no_deeper_than_a_block_is_long():
     def chain(depth):
         return sent(CoupledTree(0, np.zeros(depth, dtype=np.int64), np.arange(-1, depth - 1)))
 
-    assert codec.unpack_tree(chain(16), LIMITS, VOCAB).depths.max() == 16
+    assert unpacked(chain(16), VOCAB).depths.max() == 16
     with pytest.raises(InvalidInput, match="at most 16 nodes deep, not 17"):
-        codec.unpack_tree(chain(17), LIMITS, VOCAB)
+        unpacked(chain(17), VOCAB)
 
 
 def check_tree_or_refusal(message):
     try:
-        tree = codec.unpack_tree(message, LIMITS, 300)
+        tree = unpacked(message, 300)
     except InvalidInput as error:
         assert "\n" not in str(error)  # noqa: PT017  # most examples raise, some do not
         return
     assert len(tree.tokens) == message.num_nodes <= LIMITS.max_rows * LIMITS.max_length
     assert ((tree.tokens >= 0) & (tree.tokens < 300)).all()
     assert tree.depths.max(initial=0) <= LIMITS.max_length
-    assert are_same(codec.unpack_tree(sent(tree), LIMITS, 300), tree)
+    assert are_same(unpacked(sent(tree), 300), tree)
 
 
 @given(st.binary(max_size=60), st.integers(0, 70), st.integers(0, 2**32 - 1))
@@ -205,7 +225,7 @@ def test_large_claims_and_large_messages_cost_little():
     try:
         for message in messages[1:]:
             with pytest.raises(InvalidInput):
-                codec.unpack_tree(message, LIMITS, VOCAB)
+                unpacked(message, VOCAB)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()

@@ -91,7 +91,7 @@ class CloudFrame(_message.Message):
     def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("protocol", "model", "fingerprint", "sampling", "acceptance", "seed", "prompt_varints", "max_tokens", "decode_alone", "stop_varints", "num_top_logprobs")
+    __slots__ = ("protocol", "model", "fingerprint", "sampling", "acceptance", "seed", "prompt_varints", "max_tokens", "decode_alone", "stop_varints", "num_top_logprobs", "committed_varints")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +103,7 @@ class Open(_message.Message):
     DECODE_ALONE_FIELD_NUMBER: _ClassVar[int]
     STOP_VARINTS_FIELD_NUMBER: _ClassVar[int]
     NUM_TOP_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_VARINTS_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     model: str
     fingerprint: str
@@ -114,7 +115,8 @@ class Open(_message.Message):
     decode_alone: bool
     stop_varints: bytes
     num_top_logprobs: int
-    def __init__(self, protocol: _Optional[int] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., acceptance: _Optional[_Union[Acceptance, _Mapping]] = ..., seed: _Optional[int] = ..., prompt_varints: _Optional[bytes] = ..., max_tokens: _Optional[int] = ..., decode_alone: _Optional[bool] = ..., stop_varints: _Optional[bytes] = ..., num_top_logprobs: _Optional[int] = ...) -> None: ...
+    committed_varints: bytes
+    def __init__(self, protocol: _Optional[int] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., acceptance: _Optional[_Union[Acceptance, _Mapping]] = ..., seed: _Optional[int] = ..., prompt_varints: _Optional[bytes] = ..., max_tokens: _Optional[int] = ..., decode_alone: _Optional[bool] = ..., stop_varints: _Optional[bytes] = ..., num_top_logprobs: _Optional[int] = ..., committed_varints: _Optional[bytes] = ...) -> None: ...
 
 class Sampling(_message.Message):
     __slots__ = ("temperature", "top_k", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias")
@@ -183,16 +185,18 @@ class DraftBlock(_message.Message):
     def __init__(self, round: _Optional[int] = ..., base: _Optional[int] = ..., num_rows: _Optional[int] = ..., length: _Optional[int] = ..., choice_varints: _Optional[bytes] = ..., law_varints: _Optional[bytes] = ..., laws: _Optional[_Union[Laws, _Mapping]] = ...) -> None: ...
 
 class DraftTree(_message.Message):
-    __slots__ = ("round", "base", "num_nodes", "packed")
+    __slots__ = ("round", "base", "num_nodes", "packed", "wait_ms")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
     NUM_NODES_FIELD_NUMBER: _ClassVar[int]
     PACKED_FIELD_NUMBER: _ClassVar[int]
+    WAIT_MS_FIELD_NUMBER: _ClassVar[int]
     round: int
     base: int
     num_nodes: int
     packed: bytes
-    def __init__(self, round: _Optional[int] = ..., base: _Optional[int] = ..., num_nodes: _Optional[int] = ..., packed: _Optional[bytes] = ...) -> None: ...
+    wait_ms: int
+    def __init__(self, round: _Optional[int] = ..., base: _Optional[int] = ..., num_nodes: _Optional[int] = ..., packed: _Optional[bytes] = ..., wait_ms: _Optional[int] = ...) -> None: ...
 
 class Laws(_message.Message):
     __slots__ = ("bits", "num_laws", "packed")
@@ -205,7 +209,7 @@ class Laws(_message.Message):
     def __init__(self, bits: _Optional[int] = ..., num_laws: _Optional[int] = ..., packed: _Optional[bytes] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("round", "base", "row", "num_accepted", "final_token", "logprobs", "finish", "timings", "credits", "divergence", "top_logprobs")
+    __slots__ = ("round", "base", "row", "num_accepted", "final_token", "logprobs", "finish", "timings", "credits", "divergence", "top_logprobs", "accepted_varints")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
     ROW_FIELD_NUMBER: _ClassVar[int]
@@ -217,6 +221,7 @@ class Decision(_message.Message):
     CREDITS_FIELD_NUMBER: _ClassVar[int]
     DIVERGENCE_FIELD_NUMBER: _ClassVar[int]
     TOP_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_VARINTS_FIELD_NUMBER: _ClassVar[int]
     round: int
     base: int
     row: int
@@ -228,7 +233,8 @@ class Decision(_message.Message):
     credits: int
     divergence: _containers.RepeatedScalarFieldContainer[float]
     top_logprobs: _containers.RepeatedCompositeFieldContainer[Likeliest]
-    def __init__(self, round: _Optional[int] = ..., base: _Optional[int] = ..., row: _Optional[int] = ..., num_accepted: _Optional[int] = ..., final_token: _Optional[int] = ..., logprobs: _Optional[_Iterable[float]] = ..., finish: _Optional[_Union[Finish, str]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., credits: _Optional[int] = ..., divergence: _Optional[_Iterable[float]] = ..., top_logprobs: _Optional[_Iterable[_Union[Likeliest, _Mapping]]] = ...) -> None: ...
+    accepted_varints: bytes
+    def __init__(self, round: _Optional[int] = ..., base: _Optional[int] = ..., row: _Optional[int] = ..., num_accepted: _Optional[int] = ..., final_token: _Optional[int] = ..., logprobs: _Optional[_Iterable[float]] = ..., finish: _Optional[_Union[Finish, str]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., credits: _Optional[int] = ..., divergence: _Optional[_Iterable[float]] = ..., top_logprobs: _Optional[_Iterable[_Union[Likeliest, _Mapping]]] = ..., accepted_varints: _Optional[bytes] = ...) -> None: ...
 
 class Likeliest(_message.Message):
     __slots__ = ("token_varints", "logprobs")
