@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from cactus_core.block import Block
 from cactus_core.coins import Ints
+from cactus_core.coupled import CoupledTree
 from cactus_core.sampling import SamplingParams
 from edge.drafter import Drafter
 
@@ -47,3 +48,9 @@ class RememberedDrafter:
         block = self._drafter.draft(text, num_rows=num_rows, length=length, params=params, seed=seed, num_prompt=num_prompt)
         self._known[key] = block, time.perf_counter() - started
         return block
+
+    def draft_tree(
+        self, text: Sequence[int] | Ints, *, num_nodes: int, max_depth: int, params: SamplingParams, seed: int, num_prompt: int = 0
+    ) -> CoupledTree:
+        """As `Drafter.draft_tree`; trees are not remembered."""
+        return self._drafter.draft_tree(text, num_nodes=num_nodes, max_depth=max_depth, params=params, seed=seed, num_prompt=num_prompt)

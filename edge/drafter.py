@@ -1,6 +1,6 @@
 """What the round loop asks of whatever proposes tokens.
 
-Knows text as token ids, and blocks; knows nothing of models, streams or who verifies.
+Knows text as token ids, blocks and trees; knows nothing of models, streams or who verifies.
 """
 
 from __future__ import annotations
@@ -10,15 +10,25 @@ from typing import Protocol
 
 from cactus_core.block import Block
 from cactus_core.coins import Ints
+from cactus_core.coupled import CoupledTree
 from cactus_core.sampling import SamplingParams
 
 
 class Drafter(Protocol):
-    """Proposes paths to follow a text. One caller at a time: implementations keep caches and take no lock."""
+    """Proposes what may follow a text. One caller at a time: implementations keep caches and take no lock.
+
+    A caller may pass any text at any time; what was drafted before changes how fast the answer comes, and never which law it
+    rests on beyond the rounding of floating point. The same call twice in a row gives the same answer, bit for bit. Neither
+    a text nor an earlier answer is changed.
+
+    Both methods take all ids committed so far, the prompt's `num_prompt` first, and raise `LimitExceeded` when these and the
+    deepest drafted token do not fit in `max_positions` together, `InvalidInput` for an empty text, an id outside the
+    vocabulary or a negative size.
+    """
 
     @property
     def vocab_size(self) -> int:
-        """V: every token id, of text or block, is below it."""
+        """V: every token id, of text or draft, is below it."""
 
     @property
     def support_size(self) -> int:
@@ -31,7 +41,7 @@ class Drafter(Protocol):
     def draft(
         self, text: Sequence[int] | Ints, *, num_rows: int, length: int, params: SamplingParams, seed: int, num_prompt: int = 0
     ) -> Block:
-        """K = `num_rows` paths of L = `length` tokens to follow `text`, all ids committed so far, the prompt's `num_prompt` first.
+        """K = `num_rows` paths of L = `length` tokens to follow `text`, with the laws that they were drawn from.
 
         The block's base is `len(text)`. The tokens of each row are drawn independently from the laws that the block
         carries, with the coins of `seed`, the base and the row; rows that share a prefix share the law after it. At
@@ -39,11 +49,16 @@ class Drafter(Protocol):
 
         Laws are shaped by `params` as the target's are, penalties counting the text and the path so far: the nearer the
         two, the more stands. What stands is right whatever they are.
+        """
 
-        A caller may pass any text at any time; what was drafted before changes how fast the answer comes, and never
-        which law it is beyond the rounding of floating point. The same call twice in a row gives the same block, bit
-        for bit.
+    def draft_tree(
+        self, text: Sequence[int] | Ints, *, num_nodes: int, max_depth: int, params: SamplingParams, seed: int, num_prompt: int = 0
+    ) -> CoupledTree:
+        """At most `num_nodes` guesses of what follows `text` under the noise of `seed`, at most `max_depth` tokens deep.
 
-        Raises `LimitExceeded` when `text` and `length` do not fit in `max_positions` together, and `InvalidInput` for
-        an empty text or an id outside the vocabulary. Neither `text` nor an earlier block is changed.
+        The tree's base is `len(text)`. The nodes that the target is likeliest to walk come first, so that the first nodes of
+        a tree are always a good smaller one; there may be fewer than asked for. No node or no depth gives the empty tree.
+
+        A guess is what the target would take if its law were the drafter's, shaped by `params` as for a block. At
+        temperature 0, where there is no noise, nodes are ranked by the law at temperature 1 without top-k, top-p or min-p.
         """

@@ -58,6 +58,15 @@ class KvRows:
         self._tokens[rows, start:stop] = tokens
         self._num_held[rows] = stop
 
+    def write(self, row: int, start: int, tokens: Ints, kv: NDArray[np.float32]) -> None:
+        """`row` holds all before position `start`, as it did, and now `tokens` `[N]`.
+
+        `kv` are their keys and values, `[N, 2 * num_layers, num_kv_heads, head_dim]`.
+        """
+        self.forget(row, start)
+        self.buffer[:, row, :, start : start + len(tokens)] = kv.transpose(1, 2, 0, 3)
+        self.hold(row, start, tokens)
+
     def copy(self, source: int, num_rows: int, start: int, stop: int) -> None:
         """Rows 0..num_rows get positions start..stop of the row `source`; all agree on what comes before."""
         if start < stop and not (num_rows == 1 and source == 0):

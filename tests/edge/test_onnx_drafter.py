@@ -22,7 +22,7 @@ from cactus_core.errors import InvalidInput, LimitExceeded, Unavailable
 from cactus_core.lattice import LatticeLaws, quantise
 from cactus_core.penalties import Penalties
 from cactus_core.sampling import SamplingParams, probabilities
-from edge import onnx_drafter as onnx_drafter_module
+from edge import onnx_rows
 from edge.drafter import Drafter
 from edge.onnx_drafter import OnnxDrafter
 from tests.edge.conftest import MAX_POSITIONS, VOCAB_SIZE, Pair
@@ -49,7 +49,7 @@ class Runs:
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
-    seen, run = Runs(), onnx_drafter_module._View.run
+    seen, run = Runs(), onnx_rows._View.run
 
     def watched(view: Any, session: Any, ids: np.ndarray[Any, Any], start: int) -> Any:
         seen.shapes.append(ids.shape)
@@ -58,7 +58,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
             raise KeyboardInterrupt
         return logits
 
-    monkeypatch.setattr(onnx_drafter_module._View, "run", watched)
+    monkeypatch.setattr(onnx_rows._View, "run", watched)
     return seen
 
 
@@ -181,7 +181,7 @@ def test_other_seeds_draw_other_tokens(drafter: OnnxDrafter) -> None:
 
 
 def test_a_long_text_goes_through_in_chunks(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_drafter_module, "_CHUNK", 7)
+    monkeypatch.setattr(onnx_rows, "_CHUNK", 7)
     block = fresh(pair).draft(TEXT, num_rows=2, length=3, params=PARAMS, seed=1)
     assert_laws_are_the_models(block, TEXT, pair, PARAMS)
 
