@@ -130,7 +130,7 @@ def _report(figures: Figures, contenders: Sequence[_Contender], num_tokens: int,
 def _decode(engine: Engine, asked: list[list[int]], num_tokens: int, temperature: float) -> None:
     requests = [demo().request(prompt, num_tokens, temperature=temperature, seed=seed) for seed, prompt in enumerate(asked)]
     with opened(engine, requests) as sessions:
-        for end in [engine.decode(session, lambda _: None) for session in sessions]:
+        for end in [engine.stream(session, lambda _: None) for session in sessions]:
             end.result(PATIENCE_S)
 
 

@@ -16,7 +16,8 @@ from typing import TypeVar
 
 from cactus_core.block import Block
 from cactus_core.session import Decision, Request
-from cloud.engine import Engine, EngineFigures
+from cloud.engine import Engine
+from cloud.loop import EngineFigures
 from cloud.session import Session
 from cloud.target import TargetModel
 
@@ -67,7 +68,7 @@ def between_steps(engine: Engine, call: Callable[[], T]) -> T:
 
     gate = engine.open(Request((0,), max_tokens=1, seed=0, fingerprint=engine.served.fingerprint))
     try:
-        engine.decode(gate, run)
+        engine.stream(gate, run)
         return result.result(PATIENCE_S)
     finally:
         engine.close(gate)
@@ -107,7 +108,7 @@ def decoded(engine: Engine, sessions: Sequence[Session]) -> tuple[float, EngineF
     def start() -> list[Future[None]]:
         nonlocal before, started
         before, started = engine.figures, time.perf_counter()
-        return [engine.decode(session, lambda _: None) for session in sessions]
+        return [engine.stream(session, lambda _: None) for session in sessions]
 
     for end in between_steps(engine, start):
         end.result(PATIENCE_S)

@@ -15,6 +15,15 @@ MemoryOption = Annotated[
     float | None,
     typer.Option("--memory", min=0.001, help="GiB for all requests' keys and values; default: half a GiB, on a GPU most of what is free"),
 ]
+StepOption = Annotated[
+    float,
+    typer.Option(
+        "--step-at-least-ms",
+        min=0.0,
+        help="pad every step to at least so long by sleeping: a slower verifier, EMULATED; for experiments only",
+        show_default="no padding",
+    ),
+]
 
 
 def verifier(
@@ -22,12 +31,19 @@ def verifier(
     listen: Annotated[str, typer.Option(help="host:port; port 0 takes any")] = "127.0.0.1:7801",
     device: DeviceOption = "auto",
     memory: MemoryOption = None,
+    step_at_least_ms: StepOption = 0.0,
 ) -> None:
     """Serve one target without Ray, for a gateway elsewhere (`cactus gateway --replica`)."""
+    from cloud.engine import emulated_step
     from cloud.service import VerifierServer
 
+    padding_s = step_at_least_ms / 1e3
+    if padding_s:
+        print(emulated_step(padding_s), flush=True)
+
     async def serve() -> None:
-        async with VerifierServer(model or demo_model("target"), listen, device=device, memory_gib=memory) as server:
+        served = model or demo_model("target")
+        async with VerifierServer(served, listen, device=device, memory_gib=memory, step_at_least_s=padding_s) as server:
             await server.loaded()
             print(f"serving {server.engine.served.model} on port {server.port}; Ctrl-C ends it", flush=True)
             await server.wait()

@@ -1,9 +1,11 @@
 """Which waiting work goes into the next step, and how much of it.
 
-Three rules. A step reads at most a budget of tokens. Small work, a decode or a block of usual size, goes whole and first, in
+Four rules. A step reads at most a budget of tokens. Small work, a decode or a block of usual size, goes whole and first, in
 an order that is fair between tenants. What is large, a prompt or a very large block, is read in parts: alone it fills the
 budget; in company, also of what is only due, it may make the step longer by a set factor only, so that nobody's next token
-waits behind it.
+waits behind it. Optional work, a token decoded while its edge is drafting, goes last and only as far as the step then costs
+what it costs anyway: an edge's drafts bring more tokens for the same reading, so that under load they carry the work. Where
+nothing else waits, it is work as any other.
 
 Fair is what Sheng et al. 2023 ("Fairness in serving large language models", arXiv 2401.00588) call so: the tenant that was
 served the least goes first, in tokens read; one that was away comes back at the level of the others, without credit.
@@ -30,6 +32,10 @@ class Work(Protocol):
     @property
     def num_unread(self) -> int:
         """Tokens that the model has still to read for it, of its text and of its drafts; at least one."""
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether it may as well wait."""
 
 
 W = TypeVar("W", bound=Work)
@@ -63,9 +69,13 @@ class Scheduler:
         """
         small: dict[str, deque[W]] = {}
         large: dict[str, deque[W]] = {}
+        optional: dict[str, deque[W]] = {}
         for work in waiting:
-            (small if work.num_unread <= SMALL else large).setdefault(work.tenant, deque()).append(work)
-        self._level(small.keys() | large.keys())
+            kind = large if work.num_unread > SMALL else optional if work.is_optional else small
+            kind.setdefault(work.tenant, deque()).append(work)
+        self._level(small.keys() | large.keys() | optional.keys())
+        if not small and not large:
+            small, optional = optional, small
         room = self._token_budget - (min(_LEAST_PART, self._token_budget // 2) if large else 0)
         shares: list[Share[W]] = []
         num_small = 0
@@ -82,6 +92,13 @@ class Scheduler:
                 break
             shares.append(self._serve(work, min(work.num_unread, room)))
             room -= shares[-1].num_tokens
+        num_read = sum(share.num_tokens for share in shares)
+        most = min(self._num_free, self._token_budget)
+        for work in self._fairly(optional):
+            if num_read + work.num_unread > most:
+                break
+            shares.append(self._serve(work, work.num_unread))
+            num_read += work.num_unread
         return shares
 
     def _level(self, waiting: Iterable[str]) -> None:

@@ -6,8 +6,11 @@ Knows messages and sessions; knows nothing of tensors, of Ray or of who calls.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Self
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import Future
+from contextlib import aclosing
+from functools import partial
+from typing import Self, TypeVar
 
 import grpc.aio
 
@@ -21,11 +24,14 @@ from cloud.serving import Context, add_health, bind, server_options, set_serving
 from cloud.session import Session
 from cloud.status import errors_as_status
 from cloud.target import TargetModel
-from cloud.turn import Drafts
 
 _GIB = 1 << 30
 _LARGE_BYTES = 2048  # unpacking such a frame takes a millisecond and more, up to forty: others' frames are not to wait for that
 CREDITS = 1  # blocks of one request that may be on their way at once
+TREE_CREDITS = 8  # trees: more than a few are a waste of the link, since only the newest counts
+
+M = TypeVar("M", pb.DraftBlock, pb.DraftTree)
+T = TypeVar("T")
 
 
 class VerifierService(pb_grpc.SpeculationServicer):
@@ -46,10 +52,12 @@ class VerifierService(pb_grpc.SpeculationServicer):
             engine = self.ready()
             session = engine.open(codec.unpack_request(await _first(request_iterator)), tenant_of(context))
             try:
-                yield pb.CloudFrame(opened=pb.Opened(base=len(session.text), credits=CREDITS))
-                decide = _alone if session.request.decode_alone else _rounds
-                async for decision in decide(engine, session, request_iterator):
-                    yield pb.CloudFrame(decision=codec.pack_decision(decision, CREDITS))
+                num_credits = TREE_CREDITS if session.request.acceptance.is_coupled else CREDITS
+                yield pb.CloudFrame(opened=pb.Opened(base=len(session.text), credits=num_credits))
+                streams = session.request.acceptance.is_coupled or session.request.decode_alone
+                async with aclosing((_streamed if streams else _rounds)(engine, session, request_iterator)) as decisions:
+                    async for decision in decisions:
+                        yield pb.CloudFrame(decision=codec.pack_decision(decision, num_credits))
             finally:
                 engine.close(session)
 
@@ -60,45 +68,62 @@ class VerifierService(pb_grpc.SpeculationServicer):
         return self.engine
 
 
-async def _rounds(engine: Engine, session: Session, frames: AsyncIterator[pb.EdgeFrame]) -> AsyncIterator[Decision]:
-    """A decision for each block or tree, until the edge closes."""
-    served = engine.served
+async def _rounds(engine: Engine, session: Session, frames: AsyncIterator[pb.EdgeFrame]) -> AsyncGenerator[Decision, None]:
+    """A decision for each block, until the edge closes."""
     async for frame in frames:
-        if frame.WhichOneof("kind") == "close":
-            return
-        if frame.ByteSize() > _LARGE_BYTES:
-            round_number, drafts = await asyncio.to_thread(_unpacked, frame, served)
-        else:
-            round_number, drafts = _unpacked(frame, served)
-        yield await asyncio.wrap_future(engine.submit(session, round_number, drafts))
+        match frame.WhichOneof("kind"):
+            case "draft_block":
+                message = frame.draft_block
+                block = await _unpacked(codec.unpack_block, message, engine.served)
+                yield await asyncio.wrap_future(engine.submit(session, message.round, block))
+            case "close":
+                return
+            case _:
+                raise InvalidInput("where blocks are drafted, only DraftBlock and Close may follow Open")
 
 
-def _unpacked(frame: pb.EdgeFrame, served: Served) -> tuple[int, Drafts]:
-    match frame.WhichOneof("kind"):
-        case "draft_block":
-            return frame.draft_block.round, codec.unpack_block(frame.draft_block, served.limits, served.vocab_size)
-        case "draft_tree":
-            hint = codec.unpack_hint(frame.draft_tree, served.limits, served.vocab_size)
-            return hint.round, hint.tree
-    raise InvalidInput("after Open only DraftBlock, DraftTree and Close may follow")
-
-
-async def _alone(engine: Engine, session: Session, frames: AsyncIterator[pb.EdgeFrame]) -> AsyncIterator[Decision]:
-    """Plain decoding until the text ends. Then it is the edge that closes: a stream that ended under its hands would be an error there."""
+async def _streamed(engine: Engine, session: Session, frames: AsyncIterator[pb.EdgeFrame]) -> AsyncGenerator[Decision, None]:
+    """The decisions as they come, until the edge closes. When the text has ended it is the edge that closes: a stream that ended
+    under its hands would be an error there.
+    """
     loop = asyncio.get_running_loop()
-    decisions: asyncio.Queue[Decision | None] = asyncio.Queue()
+    decisions: asyncio.Queue[Decision | None] = asyncio.Queue()  # None: the text has ended, or the edge has
 
     def deliver(decision: Decision | None) -> None:
         loop.call_soon_threadsafe(decisions.put_nowait, decision)
 
-    end = engine.decode(session, deliver)
+    end = engine.stream(session, deliver)
     end.add_done_callback(lambda _: deliver(None))
-    while (decision := await decisions.get()) is not None:
-        yield decision
-    end.result()
+    listening = asyncio.create_task(_take_hints(engine, session, frames, end))
+    listening.add_done_callback(lambda _: decisions.put_nowait(None))
+    try:
+        while (decision := await decisions.get()) is not None:
+            yield decision
+        if end.done():
+            end.result()
+        await listening
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+
+
+async def _take_hints(engine: Engine, session: Session, frames: AsyncIterator[pb.EdgeFrame], end: Future[None]) -> None:
+    """Hands the edge's trees on in their order, until it closes; whoever only wants to read may end its frames without that."""
     async for frame in frames:
-        if frame.WhichOneof("kind") == "close":
-            return
+        match frame.WhichOneof("kind"):
+            case "draft_tree":
+                engine.hint(session, await _unpacked(codec.unpack_hint, frame.draft_tree, engine.served))
+            case "close":
+                return
+            case _:
+                raise InvalidInput("where the cloud decodes, only DraftTree and Close may follow Open")
+    if session.request.decode_alone:
+        await asyncio.wrap_future(end)
+
+
+async def _unpacked(unpack: Callable[[M, Limits, int], T], message: M, served: Served) -> T:
+    unpacking = partial(unpack, message, served.limits, served.vocab_size)
+    return await asyncio.to_thread(unpacking) if message.ByteSize() > _LARGE_BYTES else unpacking()
 
 
 async def _first(frames: AsyncIterator[pb.EdgeFrame]) -> pb.Open:
@@ -111,11 +136,14 @@ async def _first(frames: AsyncIterator[pb.EdgeFrame]) -> pb.Open:
 
 class VerifierServer:
     """A target behind its service at an address: an async context that answers at once, serves once the model is loaded,
-    and leaves nothing behind.
+    and leaves nothing behind. `step_at_least_s` is as in `Engine`: a slower verifier, *emulated*.
     """
 
-    def __init__(self, model: str, address: str, *, device: str = "cpu", memory_gib: float | None = None) -> None:
+    def __init__(
+        self, model: str, address: str, *, device: str = "cpu", memory_gib: float | None = None, step_at_least_s: float = 0.0
+    ) -> None:
         self._model, self._device, self._memory_gib = model, device, memory_gib
+        self._step_at_least_s = step_at_least_s
         self._address = address
         self._service = VerifierService()
         self.port = 0
@@ -138,7 +166,8 @@ class VerifierServer:
     def _load(self, limits: Limits) -> Engine:
         target = TargetModel.load(self._model, device=self._device)
         memory_bytes = self._memory_gib * _GIB if self._memory_gib is not None else target.spare_memory_bytes()
-        engine = Engine(target, num_pages=target.num_pages_in(int(memory_bytes)), limits=limits)
+        num_pages = target.num_pages_in(int(memory_bytes))
+        engine = Engine(target, num_pages=num_pages, limits=limits, step_at_least_s=self._step_at_least_s)
         engine.start()
         return engine
 

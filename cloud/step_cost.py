@@ -18,14 +18,15 @@ _NUM_TOKENS = 16  # about what a step of few sessions reads
 _REPEATS = 5
 
 
-def measure_free_tokens(target: TargetModel) -> float:
+def measure_free_tokens(target: TargetModel, step_at_least_s: float = 0.0) -> float:
     """How many tokens take as long to read as a step takes anyway, 0 and more: where reading is bound by launches or by the
-    weights' way from memory it is many, on a small CPU few. Runs the model for some steps.
+    weights' way from memory it is many, on a small CPU few. Runs the model for some steps. What steps are drawn out by,
+    `step_at_least_s`, costs the same however many there are.
     """
     pool = target.new_pool(_NUM_TOKENS)
     one, many = (_seconds(target, PageTable(pool), count) for count in (1, 1 + _NUM_TOKENS))
     per_token = max((many - one) / _NUM_TOKENS, 1e-9)
-    return max(0.0, one / per_token - 1.0)
+    return max(0.0, max(one, step_at_least_s) / per_token - 1.0)
 
 
 def _seconds(target: TargetModel, table: PageTable, count: int) -> float:

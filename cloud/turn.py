@@ -5,6 +5,7 @@ Knows its session's text and its drafts' tree; knows nothing of what else is in 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -28,10 +29,11 @@ Drafts = Block | CoupledTree
 
 @dataclass(eq=False, slots=True)
 class Turn:
-    """`answer` is the decision's or, where each decision is handed to `deliver` and the engine decodes on, the end of the text.
+    """`answer` is the decision's or, where each decision is handed to `deliver` and the text goes on by itself, the end of the text.
 
-    `num_before` of the tree's nodes were read by earlier steps: they lie after the committed text, and their rows of
-    logits, with the one at the end of the text, are in `rows`.
+    Before the moment `optional_until` it may as well wait: its edge is drafting, and drafts bring more tokens for the same reading.
+    `num_before` of the tree's nodes were read by earlier steps: they lie after the committed text, and their rows of logits,
+    with the one at the end of the text, are in `rows`.
     """
 
     session: Session
@@ -43,6 +45,7 @@ class Turn:
     num_before: int = 0
     rows: list[Tensor] = field(default_factory=list)
     arrived: float = field(default_factory=time.monotonic)
+    optional_until: float = -math.inf
 
     def __post_init__(self) -> None:
         self.tree = DraftTree.of(self.drafts)
@@ -50,6 +53,15 @@ class Turn:
     @property
     def tenant(self) -> str:
         return self.session.tenant
+
+    @property
+    def is_optional(self) -> bool:
+        return time.monotonic() < self.optional_until
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the model has read up to its drafts: from then on they are what they are."""
+        return bool(self.rows)
 
     @property
     def num_unread(self) -> int:

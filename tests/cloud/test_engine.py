@@ -1,5 +1,7 @@
 """The step loop over a real model: the same text whatever is drafted, in whatever company, and nothing leaked."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from cactus_core.errors import CactusError, InvalidInput, LimitExceeded, Mismatc
 from cactus_core.fingerprint import fingerprint
 from cactus_core.lattice import LatticeLaws
 from cactus_core.sampling import SamplingParams
-from cactus_core.session import Finish, Request
+from cactus_core.session import Finish, Hint, Request
 from cloud.decide import decide_all
 from cloud.engine import Engine
 from tests.core.drafts import random_block
@@ -36,8 +38,6 @@ def emitted_of(drafts, decision):
     final = [] if decision.final is None else [decision.final]
     if not decision.num_accepted:
         return final
-    if isinstance(drafts, CoupledTree):
-        return [*decision.accepted, *final]
     return drafts.tokens[decision.row, : decision.num_accepted].tolist() + final
 
 
@@ -53,6 +53,27 @@ def complete(engine, request, block_after):
             if decision.finish is not None:
                 assert session.ledger.entries == [nats for made in decisions for nats in made.divergence]
                 return text[len(request.prompt) :], decisions
+    finally:
+        engine.close(session)
+
+
+def written(engine, request, tree_after=None, *, wait_s=math.inf):
+    """As `complete`, of a stream; each decision is answered with the tree that `tree_after(text)` gives, if there is one."""
+    session, decisions, text = engine.open(request), [], [*request.prompt, *request.committed]
+
+    def deliver(decision):
+        text.extend([*decision.accepted, *([] if decision.final is None else [decision.final])])
+        decisions.append(decision)
+        if tree_after is not None:
+            engine.hint(session, Hint(len(decisions), tree_after(text), wait_s))
+
+    try:
+        end = engine.stream(session, deliver)
+        if tree_after is not None:
+            engine.hint(session, Hint(0, tree_after([*text]), wait_s))
+        assert end.result(timeout=60) is None
+        assert text == session.text
+        return text[len(request.prompt) :], decisions
     finally:
         engine.close(session)
 
@@ -127,7 +148,7 @@ def test_a_session_that_cannot_be_decided_fails_alone(qwen3, monkeypatch):
     monkeypatch.setattr("cloud.step.decide_all", fragile)
     engine = Engine(qwen3.target, num_pages=64, num_free_tokens=16.0)
     sessions = [engine.open(request_for(qwen3, [3, 7], seed=seed)) for seed in (12, 13, 14)]
-    engine._is_running = True  # all three wait before the first step
+    engine._waiting.is_running = True  # all three wait before the first step
     futures = [engine.submit(session, 0, random_drafts([3, 7])) for session in sessions]
     engine.start()
     try:
@@ -270,24 +291,28 @@ def no_tree(text):
 def test_under_coupling_the_text_is_the_same_whatever_is_drafted(engine, qwen3, sampling):
     for seed in range(3):
         request = request_for(qwen3, [5, seed], seed=seed, sampling=sampling, acceptance=COUPLED)
-        alone, _ = complete(engine, request, no_tree)
+        alone, _ = written(engine, request, no_tree)
 
         def right_guesses(text, alone=alone):
             guess = np.array(alone[len(text) - 2 :][:5] or [1])
             return CoupledTree(len(text), guess, np.arange(-1, len(guess) - 1))
 
-        assert complete(engine, request, random_tree)[0] == alone
-        text, decisions = complete(engine, request, right_guesses)
+        assert written(engine, request, random_tree)[0] == alone
+        text, decisions = written(engine, request, right_guesses)
         assert text == alone
         assert len(decisions) == -(-len(alone) // 6)
+        assert [decision.round for decision in decisions] == list(range(len(decisions)))
 
 
 def test_drafts_of_the_other_family_are_refused(engine, qwen3):
-    for acceptance, drafts in ((COUPLED, plain), (Acceptance(), no_tree)):
-        session = engine.open(request_for(qwen3, [5, 6], acceptance=acceptance))
-        with pytest.raises(InvalidInput, match="takes"):
-            engine.submit(session, 0, drafts(session.text))
-        engine.close(session)
+    session = engine.open(request_for(qwen3, [5, 6], acceptance=COUPLED))
+    with pytest.raises(InvalidInput, match="takes coupled trees"):
+        engine.submit(session, 0, plain(session.text))
+    engine.close(session)
+    session = engine.open(request_for(qwen3, [5, 6]))
+    with pytest.raises(InvalidInput, match="takes blocks"):
+        engine.hint(session, Hint(0, no_tree(session.text)))
+    engine.close(session)
 
 
 def test_a_tokens_of_the_requests_own_end_the_text(engine, qwen3):

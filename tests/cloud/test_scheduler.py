@@ -12,6 +12,7 @@ from cloud.scheduler import SMALL, Scheduler
 class Work:
     num_unread: int
     tenant: str = ""
+    is_optional: bool = False
 
 
 def sizes(shares):
@@ -75,7 +76,43 @@ def test_who_was_served_more_is_remembered_while_away():
     assert scheduler.plan([Work(10, "much"), Work(10, "little")])[0].work.tenant == "little"
 
 
-work = st.builds(Work, st.integers(1, 2000), st.sampled_from("abc"))
+def in_gap(num_unread=1, tenant=""):
+    return Work(num_unread, tenant, is_optional=True)
+
+
+def test_optional_work_goes_as_any_other_where_nothing_else_waits():
+    assert sizes(planned([in_gap() for _ in range(30)], num_free=4.0)) == [1] * 30
+
+
+def test_optional_work_comes_last_and_only_as_far_as_the_step_costs_that_anyway():
+    waiting = [*(in_gap() for _ in range(30)), Work(25), Work(7)]
+    shares = planned(waiting, num_free=40.0)
+    assert sizes(shares) == [25, 7, *[1] * 8]
+    assert [share.work for share in shares[2:]] == waiting[:8]
+
+
+def test_under_load_drafts_go_and_gaps_wait():
+    waiting = [in_gap(), *(Work(25) for _ in range(3))]
+    assert sizes(planned(waiting, num_free=40.0)) == [25, 25, 25]
+    assert sizes(planned([in_gap(), Work(1000)], num_free=40.0)) == [512]
+
+
+def test_a_prompt_has_to_be_read_whatever_comes_after_it():
+    shares = planned([in_gap(1000), Work(25)], num_free=55.0)
+    assert sizes(shares) == [25, 20]
+
+
+def test_optional_work_is_shared_fairly_too():
+    scheduler = Scheduler(64, num_free=10.0)
+    read = {"crowd": 0, "one": 0}
+    for _ in range(20):
+        for share in scheduler.plan([Work(8, "busy"), *(in_gap(tenant="crowd") for _ in range(20)), in_gap(tenant="one")]):
+            if share.work.is_optional:
+                read[share.work.tenant] += share.num_tokens
+    assert read == {"crowd": 20, "one": 20}
+
+
+work = st.builds(Work, st.integers(1, 2000), st.sampled_from("abc"), st.booleans())
 
 
 @given(st.lists(work, min_size=1, max_size=20), st.integers(2, 600), st.floats(0, 500))

@@ -32,7 +32,7 @@ def decoded(engine, session):
         tokens.append(decision.final)
         steps.append(engine.figures.num_steps)
 
-    return tokens, steps, engine.decode(session, deliver)
+    return tokens, steps, engine.stream(session, deliver)
 
 
 def test_a_block_read_in_parts_is_decided_as_one_read_whole(qwen3):
@@ -58,7 +58,7 @@ def test_the_engine_decodes_what_empty_blocks_would(qwen3):
 
 def test_a_decode_gets_its_token_in_every_step_of_anothers_prompt(qwen3):
     engine = Engine(qwen3.target, num_pages=64, token_budget=64, num_free_tokens=16.0)
-    engine._is_running = True  # both wait before the first step
+    engine._waiting.is_running = True  # both wait before the first step
     reader, writer = engine.open(request_for(qwen3, [2] * 400, max_tokens=1)), engine.open(request_for(qwen3, [3], max_tokens=12))
     read = engine.submit(reader, 0, plain(reader.text))
     _, steps, end = decoded(engine, writer)
@@ -148,7 +148,7 @@ def test_two_hundred_abandoned_sessions_leave_nothing(qwen3):
         for i in range(count):
             session = engine.open(request_for(qwen3, [2 + i % 50] * (5 + i % 60)))
             if i % 3 == 0:
-                engine.decode(session, lambda decision: None)
+                engine.stream(session, lambda decision: None)
             elif i % 3 == 1:
                 engine.submit(session, 0, large_drafts(session.text))
             engine.close(session)
@@ -161,5 +161,6 @@ def test_two_hundred_abandoned_sessions_leave_nothing(qwen3):
     assert engine.num_free_pages == 64
     assert resident_kb() - before < 4096
     engine.stop()
-    assert not engine._waiting
+    assert not engine._waiting.turns
+    assert not engine._waiting.streams
     assert not engine._residency._sessions

@@ -1,0 +1,123 @@
+"""The step loop: takes whatever is waiting, runs one packed forward, decides for all of it at once, tells.
+
+A thread of its own. Knows steps and who is told; knows nothing of requests, of what callers may ask, or of streams' hints.
+A session's error ends that session alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cactus_core.errors import CactusError
+from cactus_core.session import Decision
+from cloud.ballot import Outcome
+from cloud.pages import PagePool
+from cloud.residency import Residency
+from cloud.scheduler import Scheduler, Share
+from cloud.session import Session
+from cloud.step import run_step
+from cloud.target import TargetModel
+from cloud.turn import Turn
+from cloud.waiting import Waiting
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFigures:
+    """Sums since the start: steps, the seconds spent in them, the tokens they read and the tokens they emitted."""
+
+    num_steps: int = 0
+    busy_s: float = 0.0
+    num_read: int = 0
+    num_emitted: int = 0
+
+
+class Loop:
+    """Steps of one target over the turns of `waiting`. No step is told of before it is `step_at_least_s` old."""
+
+    def __init__(
+        self, target: TargetModel, pool: PagePool, waiting: Waiting, residency: Residency, token_budget: int, step_at_least_s: float
+    ) -> None:
+        self._target = target
+        self._pool = pool
+        self._waiting = waiting
+        self._residency = residency
+        self._token_budget = token_budget
+        self._step_at_least_s = step_at_least_s
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self.figures = EngineFigures()
+
+    def start(self, num_free_tokens: float) -> None:
+        self._scheduler = Scheduler(self._token_budget, num_free=num_free_tokens)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Returns once the step in hand, if any, is over. `waiting` was told before that no more are to come."""
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while (turns := self._waiting.next(self._residency)) is not None:
+            if not turns:
+                continue
+            self._residency.recall(turns.values())
+            shares = self._scheduler.plan(turns.values(), self._residency.num_due(turns))
+            try:
+                seated = self._residency.seat(shares, turns)
+                self._step(seated or self._residency.seat([self._of_the_oldest(turns)], turns))
+            except Exception as error:  # noqa: BLE001  # the loop must outlive any one step
+                _log.exception("a step of %d sessions failed", len(shares))
+                failed = CactusError(f"the verifier failed: {error!r}; send the request again")
+                self._waiting.fail([share.work for share in shares], failed)
+
+    def _of_the_oldest(self, turns: Mapping[Session, Turn]) -> Share[Turn]:
+        """For when none of a plan has room: the one session that can have everybody's pages."""
+        turn = turns[self._residency.oldest_of(turns)]
+        return Share(turn, min(turn.num_unread, self._token_budget))
+
+    def _step(self, shares: Sequence[Share[Turn]]) -> None:
+        started = time.monotonic()
+        decided = run_step(self._target, self._pool, shares)
+        if (early_s := started + self._step_at_least_s - time.monotonic()) > 0.0:
+            time.sleep(early_s)
+        took = time.monotonic() - started
+        number = self.figures.num_steps + 1
+        for share in shares:
+            share.work.session.last_step = number
+        for turn, error in decided:
+            if isinstance(error, CactusError):
+                self._waiting.fail([turn], error)
+        settled = [(turn, self._settle(turn, outcome, started, took)) for turn, outcome in decided if isinstance(outcome, Outcome)]
+        sums = self.figures
+        num_read = sums.num_read + sum(share.num_tokens for share in shares)
+        num_emitted = sums.num_emitted + sum(decision.num_emitted for _, decision in settled)
+        self.figures = EngineFigures(number, sums.busy_s + took, num_read, num_emitted)
+        self._waiting.settled([turn for turn, _ in settled])
+        for turn, decision in settled:  # only now: whoever is told may submit
+            self._tell(turn, decision)
+
+    def _settle(self, turn: Turn, outcome: Outcome, started: float, took_s: float) -> Decision:
+        session = turn.session
+        ends = self._target.eos_token_ids
+        decision = session.settle(turn.round, outcome, ends, queue_s=started - turn.arrived, verify_s=took_s)
+        session.table.publish(session.text)
+        session.last_size, session.last_answered = 1 + turn.num_drafted, time.monotonic()
+        return decision
+
+    def _tell(self, turn: Turn, decision: Decision) -> None:
+        if turn.deliver is None:
+            if turn.claim():
+                turn.answer.set_result(decision)
+            return
+        try:
+            turn.deliver(decision)
+        except Exception as error:  # noqa: BLE001  # whoever cannot be told is no matter of the others
+            _log.exception("a decision could not be delivered")
+            self._waiting.fail([turn], CactusError(f"a decision could not be delivered: {error!r}; send the request again"))
+        if turn.session.is_complete and turn.claim():
+            turn.answer.set_result(None)
