@@ -33,7 +33,7 @@ class Hints:
         self._heard = -math.inf
         self._round = -1
         self._base = -1  # as the newest tree came
-        self._tree = empty_tree(0)  # as far as it was followed
+        self._left: CoupledTree | None = None  # what of it may still come true, as far as the text was followed
 
     @property
     def round(self) -> int:
@@ -59,7 +59,7 @@ class Hints:
         if hint.round <= self._round:
             return False
         self._round, self._base, self._wait_s, self._heard = hint.round, tree.base, hint.wait_s, now
-        self._tree = _cut(tree, self._longest - tree.base - 1, self._num_positions - tree.base)
+        self._left = _cut(tree, self._longest - tree.base - 1, self._num_positions - tree.base)
         return True
 
     def decided(self, now: float) -> None:
@@ -68,19 +68,25 @@ class Hints:
 
     def tree(self, text: Sequence[int]) -> CoupledTree:
         """What of the newest tree follows the text. Texts only grow from one call to the next."""
-        if self._tree.base < len(text):
-            self._tree = rerooted(self._tree, np.array(text[self._tree.base :], dtype=np.int64))
-        return self._tree
+        self._follow(text)
+        return self._left or empty_tree(len(text))
 
     def is_in_gap(self, text: Sequence[int]) -> bool:
         """Whether nobody drafted, or asked for, what comes next: a tree that starts where the text ends asks for it, even an empty one."""
-        return not len(self.tree(text).tokens) and self._base != len(text)
+        self._follow(text)
+        return self._left is None and self._base != len(text)
 
     def due(self, text: Sequence[int]) -> float:
         """From when on the text is to go on: infinity when only a hint can tell."""
         if self.is_in_gap(text):
             return self._decided + self._wait_s
         return max(self._heard, self._decided)
+
+    def _follow(self, text: Sequence[int]) -> None:
+        if self._left is not None and self._left.base < len(text):
+            self._left = rerooted(self._left, np.array(text[self._left.base :], dtype=np.int64))
+        if self._left is not None and not self._left.tokens.size:
+            self._left = None
 
 
 def _cut(tree: CoupledTree, max_depth: int, max_nodes: int) -> CoupledTree:

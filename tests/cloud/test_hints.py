@@ -2,32 +2,17 @@
 
 import math
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cactus_core.coupled import CoupledTree, empty_tree
+from cactus_core.coupled import empty_tree
 from cactus_core.errors import InvalidInput
 from cactus_core.session import Hint
 from cloud.hints import Hints
+from tests.cloud.trees import nodes, tree
 
 PROMPT = [7, 7]
-
-
-def tree(base, *paths):
-    """The tree of all beginnings of `paths`, shorter ones first."""
-    nodes = sorted({path[:n] for path in paths for n in range(1, len(path) + 1)}, key=lambda node: (len(node), node))
-    parents = [nodes.index(node[:-1]) if len(node) > 1 else -1 for node in nodes]
-    return CoupledTree(base, np.array([node[-1] for node in nodes], dtype=np.int64), np.array(parents, dtype=np.int64))
-
-
-def nodes(tree):
-    """Each node as the path to it."""
-    found = []
-    for token, parent in zip(tree.tokens.tolist(), tree.parents.tolist(), strict=True):
-        found.append((*(found[parent] if parent >= 0 else ()), token))
-    return found
 
 
 def hints(*, longest=100, num_positions=1000, wait_s=math.inf, now=0.0):
@@ -40,7 +25,7 @@ def test_a_text_without_hints_is_due_when_its_wait_is_over():
     assert of_text.due(PROMPT) == 3.5
     of_text.decided(4.0)
     assert of_text.due([*PROMPT, 1]) == 4.5
-    assert (of_text.round, of_text.is_in_gap(PROMPT + [1]), of_text.present_until) == (0, True, -math.inf)
+    assert (of_text.round, of_text.is_in_gap([*PROMPT, 1]), of_text.present_until) == (0, True, -math.inf)
 
 
 def test_a_tree_of_what_follows_is_due_at_once():
