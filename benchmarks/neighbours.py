@@ -28,6 +28,7 @@ from benchmarks.verifier_process import verifier_process
 from cactus_core.session import Request
 from cluster.figures import Case, Figures
 from edge.link import Endpoint
+from edge.plan import RowsPlan
 from edge.speculate import decode_alone, speculate
 
 LIMIT = 1.5
@@ -76,13 +77,21 @@ async def _pairs(figures: Figures, address: str, neighbour: Hog, num_streams: in
     figures.add(case | {"hog_streams": num_streams}, "hog_blocks_per_run", num_blocks / num_pairs, "blocks")
 
 
+def _refuse(error: Exception) -> None:
+    raise error
+
+
 async def _times(endpoint: Endpoint, drafter: RememberedDrafter, victim: str, num_tokens: int) -> np.ndarray:
     """Seconds per token of one request, for each of its tokens after the first decision's."""
     [prompt] = prompts(0, 1)
     request = Request(tuple(prompt), num_tokens, seed=0, fingerprint=demo().target.fingerprint, decode_alone=victim == "plain")
     seconds: list[float] = []
     async with endpoint.open(request) as link:
-        rounds = decode_alone(link, request) if victim == "plain" else speculate(link, request, drafter, _SHAPE.K, _SHAPE.L)
+        rounds = (
+            decode_alone(link, request)
+            if victim == "plain"
+            else speculate(link, request, drafter, lambda: RowsPlan(_SHAPE.K, _SHAPE.L), _refuse)
+        )
         last = 0.0
         async for done in rounds:
             now = time.perf_counter()

@@ -130,7 +130,8 @@ class Decision:
     the drafts. Of each emitted token in order: `logprobs`, the natural logarithm of its probability under the target's law as the request
     samples it, and `divergence`, the ledger's entry, in nats. `top_logprobs` are, where they were asked for, the likeliest tokens in
     the place of each, with their log-probabilities: no more than can be drawn. `queue_s` and `verify_s` are the time the drafts waited
-    and the time their step took. Raises `InvalidInput` where that does not hold together.
+    and the time their step took, `hint_age_s` the time since the tree of `round` had come: what a round trip did not take. Raises
+    `InvalidInput` where that does not hold together.
     """
 
     round: int
@@ -145,6 +146,7 @@ class Decision:
     verify_s: float
     top_logprobs: tuple[Likeliest, ...] = ()
     accepted: tuple[int, ...] = ()
+    hint_age_s: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.accepted) not in {0, self.num_accepted}:

@@ -41,6 +41,11 @@ class Hints:
         return max(self._round, 0)
 
     @property
+    def heard(self) -> float:
+        """When the newest hint came; -infinity before any."""
+        return self._heard
+
+    @property
     def present_until(self) -> float:
         """Up to then the edge may be counted on to send more."""
         return self._heard + _PRESENT_S

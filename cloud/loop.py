@@ -7,6 +7,7 @@ A session's error ends that session alone.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -104,7 +105,8 @@ class Loop:
     def _settle(self, turn: Turn, outcome: Outcome, started: float, took_s: float) -> Decision:
         session = turn.session
         ends = self._target.eos_token_ids
-        decision = session.settle(turn.round, outcome, ends, queue_s=started - turn.arrived, verify_s=took_s)
+        hint_age_s = started + took_s - turn.hinted if turn.hinted > -math.inf else 0.0
+        decision = session.settle(turn.round, outcome, ends, queue_s=started - turn.arrived, verify_s=took_s, hint_age_s=hint_age_s)
         session.table.publish(session.text)
         session.last_size, session.last_answered = 1 + turn.num_drafted, time.monotonic()
         return decision

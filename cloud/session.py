@@ -44,7 +44,9 @@ class Session:
     def is_complete(self) -> bool:
         return self.last is not None and self.last.finish is not None
 
-    def settle(self, round_number: int, outcome: Outcome, ends: frozenset[int], *, queue_s: float, verify_s: float) -> Decision:
+    def settle(
+        self, round_number: int, outcome: Outcome, ends: frozenset[int], *, queue_s: float, verify_s: float, hint_age_s: float = 0.0
+    ) -> Decision:
         """Appends what stands, up to a token of `ends` or of the request's own, or to the last that may come; charges that, and
         notes the decision.
         """
@@ -73,5 +75,6 @@ class Session:
             finish=finish,
             queue_s=queue_s,
             verify_s=verify_s,
+            hint_age_s=hint_age_s,
         )
         return self.last

@@ -43,6 +43,13 @@ class Stream:
         """The next turn, with the newest drafts, in the place of one that is `queued`, has not begun, and keeps its place in the order."""
         text, hints = self.session.text, self.hints
         drafts: Drafts = hints.tree(text) if self.session.request.acceptance.is_coupled else empty_block(len(text))
-        arrived = hints.due(text) if queued is None else queued.arrived
-        optional_until = hints.present_until if hints.is_in_gap(text) else -math.inf
-        return Turn(self.session, hints.round, drafts, self.end, self.deliver, arrived=arrived, optional_until=optional_until)
+        return Turn(
+            self.session,
+            hints.round,
+            drafts,
+            self.end,
+            self.deliver,
+            hinted=hints.heard,
+            arrived=hints.due(text) if queued is None else queued.arrived,
+            optional_until=hints.present_until if hints.is_in_gap(text) else -math.inf,
+        )

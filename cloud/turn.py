@@ -31,9 +31,9 @@ Drafts = Block | CoupledTree
 class Turn:
     """`answer` is the decision's or, where each decision is handed to `deliver` and the text goes on by itself, the end of the text.
 
-    Before the moment `optional_until` it may as well wait: its edge is drafting, and drafts bring more tokens for the same reading.
-    `num_before` of the tree's nodes were read by earlier steps: they lie after the committed text, and their rows of logits,
-    with the one at the end of the text, are in `rows`.
+    `hinted` is when the newest of the drafts' hints came. Before the moment `optional_until` the turn may as well wait: its edge is
+    drafting, and drafts bring more tokens for the same reading. `num_before` of the tree's nodes were read by earlier steps: they lie
+    after the committed text, and their rows of logits, with the one at the end of the text, are in `rows`.
     """
 
     session: Session
@@ -45,6 +45,7 @@ class Turn:
     num_before: int = 0
     rows: list[Tensor] = field(default_factory=list)
     arrived: float = field(default_factory=time.monotonic)
+    hinted: float = -math.inf
     optional_until: float = -math.inf
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ from edge.cli import (
     MaxTokensOption,
     SeedOption,
     TemperatureOption,
-    acceptance_of,
+    acceptance_for,
     describe,
     export,
     generate,
@@ -43,8 +43,8 @@ def demo(
     temperature: TemperatureOption = 1.0,
     seed: SeedOption = 1,
     max_tokens: MaxTokensOption = 160,
-    drafts: DraftsOption = 4,
-    block: BlockOption = 6,
+    drafts: DraftsOption = None,
+    block: BlockOption = None,
     delta: DeltaOption = None,
     budget: BudgetOption = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="also write the figures to this file")] = None,
@@ -54,7 +54,7 @@ def demo(
 
     if json_file is not None and not json_file.resolve().parent.is_dir():
         raise InvalidInput(f"there is no folder {json_file.resolve().parent} to write {json_file.name} into; make it first")
-    acceptance = acceptance_of(delta=delta, budget=budget)
+    acceptance = acceptance_for(delta=delta, budget=budget, in_rows=(drafts, block) != (None, None))
     figures = asyncio.run(run_demo(DemoOptions(prompt, temperature, seed or 0, max_tokens, drafts, block, acceptance)))
     if json_file is not None:
         figures.write(json_file)

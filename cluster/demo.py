@@ -34,8 +34,8 @@ class DemoOptions:
     temperature: float
     seed: int
     max_tokens: int
-    num_rows: int
-    length: int
+    num_rows: int | None
+    length: int | None
     acceptance: Acceptance
 
 
@@ -63,7 +63,9 @@ async def _edge(options: DemoOptions, link: EmulatedLink, *, plain: bool) -> dic
         record = Path(folder) / "record.json"
         verb = [sys.executable, "-m", "cluster", "generate", options.prompt, "--endpoint", link.address, "--draft", demo_model("draft")]
         sampling = ["--temperature", str(options.temperature), "--seed", str(options.seed), "--max-tokens", str(options.max_tokens)]
-        block = ["--plain"] if plain else ["--drafts", str(options.num_rows), "--block", str(options.length), *_flags(options.acceptance)]
+        shape = [("--drafts", options.num_rows), ("--block", options.length)]
+        fixed = [part for flag, value in shape if value is not None for part in (flag, str(value))]
+        block = ["--plain"] if plain else [*fixed, *_flags(options.acceptance)]
         out = asyncio.subprocess.DEVNULL if plain else None
         edge = await asyncio.create_subprocess_exec(*verb, *sampling, *block, "--json", str(record), stdout=out)
         try:
@@ -89,7 +91,8 @@ def _count(figures: Figures, options: DemoOptions, system: str, record: dict[str
     case: Case = {"system": system, "pair": "demo", "profile": "perfect", "temperature": options.temperature}
     if system == "cactus":
         accepted = options.acceptance
-        case |= {"rule": accepted.rule, "label": str(accepted.label), "K": options.num_rows, "L": options.length}
+        case |= {"rule": accepted.rule, "label": str(accepted.label)}
+        case |= {name: size for name, size in (("K", options.num_rows), ("L", options.length)) if size is not None}
         case |= {"relaxation": accepted.relaxation, "strength": accepted.strength} if accepted.relaxation else {}
         case |= {"budget": accepted.budget} if accepted.budget < math.inf else {}
     done = Summary(**record["summary"])

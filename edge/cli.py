@@ -9,7 +9,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -17,15 +17,22 @@ from cactus_core.demo_pair import demo_model
 
 if TYPE_CHECKING:
     from cactus_core.acceptance import Acceptance
-    from edge.client import Client, Completion, Piece
+    from edge.client import Client, Completion, Drafting, Piece
 
 PromptArgument = Annotated[str, typer.Argument(help="the text to go on from")]
 EndpointOption = Annotated[str, typer.Option(help="host:port of a gateway or a verifier")]
 TemperatureOption = Annotated[float, typer.Option(min=0.0, help="0 is greedy")]
 SeedOption = Annotated[int | None, typer.Option(min=0, help="the same seed draws the same coins; default: a new one")]
 MaxTokensOption = Annotated[int, typer.Option(min=1)]
-DraftsOption = Annotated[int, typer.Option("--drafts", min=1, help="K, paths a block")]
-BlockOption = Annotated[int, typer.Option("--block", min=1, help="L, tokens a path")]
+DraftsOption = Annotated[int | None, typer.Option("--drafts", min=1, help="K, paths a block; default: as the tuner finds best")]
+BlockOption = Annotated[int | None, typer.Option("--block", min=1, help="L, tokens a path; default: as the tuner finds best")]
+TreeOption = Annotated[int | None, typer.Option("--tree", min=1, help="N, nodes of a coupled tree; default: as the tuner finds best")]
+WaitOption = Annotated[
+    float | None,
+    typer.Option(
+        "--wait-ms", min=0.0, help="of --tree: how long the cloud waits for each tree before it decodes on; default: until it comes"
+    ),
+]
 DeltaOption = Annotated[float | None, typer.Option(help="nats that each token's law may stray from the target's; default: none")]
 BudgetOption = Annotated[float | None, typer.Option(help="nats that the whole text may stray; default: as many as its tokens do")]
 DEFAULT_ENDPOINT = "127.0.0.1:7800"
@@ -56,38 +63,51 @@ def generate(
     ] = 0,
     seed: SeedOption = None,
     max_tokens: MaxTokensOption = 128,
-    drafts: DraftsOption = 4,
-    block: BlockOption = 6,
+    drafts: DraftsOption = None,
+    block: BlockOption = None,
+    tree: TreeOption = None,
+    wait: WaitOption = None,
+    objective: Annotated[Literal["latency", "cost", "energy"], typer.Option(help="what the tuner is to make the most of")] = "latency",
     support: Annotated[int | None, typer.Option(min=1, help="S, tokens a law may name: fewer cost fewer bytes and bring less")] = None,
-    rule: Annotated[str | None, typer.Option(help="what decides which tokens stand: a name that `cactus describe` lists")] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(
+            help="what decides which tokens stand: a name that `cactus describe` lists; default: coupled, or as other options need"
+        ),
+    ] = None,
     delta: DeltaOption = None,
     relaxation: Annotated[str | None, typer.Option(help="another relaxation than --delta's: a name that `cactus describe` lists")] = None,
     strength: Annotated[float | None, typer.Option(help="of --relaxation: its delta, price, alpha, ...")] = None,
     budget: BudgetOption = None,
     plain: Annotated[bool, typer.Option("--plain", help="let the cloud decode alone, without drafts")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="say what the tuner measured, expected and chose")] = False,
+    patience: Annotated[float, typer.Option(min=0.0, help="seconds to try a lost link again before giving up")] = 30.0,
     json_file: Annotated[Path | None, typer.Option("--json", help="also write the text, its tokens and the sums to this file")] = None,
 ) -> None:
     """Complete a prompt at an endpoint, drafting here. Each token is coloured by where it came from."""
     from cactus_core.errors import InvalidInput
     from cactus_core.sampling import SamplingParams
-    from edge.client import Client
+    from edge.client import Client, Drafting
+    from edge.tree_tuner import Objective
 
     if logprobs and json_file is None:
         raise InvalidInput("--logprobs goes into the file of --json; name one")
     seed = secrets.randbits(63) if seed is None else seed
+    in_rows = (drafts, block, support) != (None, None, None)
+    acceptance = acceptance_for(rule=rule, delta=delta, relaxation=relaxation, strength=strength, budget=budget, in_rows=in_rows)
+    drafting = Drafting(**plans_of(acceptance, drafts, block, tree, wait), objective=Objective(objective), patience_s=patience)
     penalties = presence_penalty, frequency_penalty, repetition_penalty
     complete = partial(
         Client.generate,
         max_tokens=max_tokens,
         sampling=SamplingParams(temperature, top_k, top_p, min_p, *penalties, logit_bias_of(logit_bias or ())),
         seed=seed,
-        num_rows=drafts,
-        length=block,
-        acceptance=acceptance_of(rule=rule, delta=delta, relaxation=relaxation, strength=strength, budget=budget),
+        acceptance=acceptance,
         stop_ids=tuple(stop_id or ()),
         num_top_logprobs=logprobs,
     )
-    completion = asyncio.run(_generate(prompt, endpoint, draft or demo_model("draft"), complete, support=support, plain=plain))
+    source = draft or demo_model("draft")
+    completion = asyncio.run(_generate(prompt, endpoint, source, complete, drafting, support=support, plain=plain, explain=explain))
     if json_file is not None:
         json_file.write_text(json.dumps({"seed": seed, **completion.as_record()}, indent=1) + "\n", "utf8")
 
@@ -97,9 +117,11 @@ async def _generate(
     address: str,
     source: str,
     complete: Callable[[Client, Completion], AsyncIterator[Piece]],
+    drafting: Drafting,
     *,
     support: int | None,
     plain: bool,
+    explain: bool,
 ) -> Completion:
     from edge.checkpoint import locate
     from edge.client import Client, Completion
@@ -113,10 +135,30 @@ async def _generate(
     client_of = Tokenizer.load(folder), None if plain else OnnxDrafter.load(folder, support_size=support or DEFAULT_SUPPORT)
     completion, terminal = Completion(prompt), Terminal(prompt)
     async with Endpoint(address) as endpoint:
-        async for piece in complete(Client(endpoint, *client_of), completion):
+        async for piece in complete(Client(endpoint, *client_of, drafting), completion):
             terminal.show(piece)
     terminal.show_end(completion)
+    if explain:
+        terminal.explain(completion)
     return completion
+
+
+def plans_of(acceptance: Acceptance, drafts: int | None, block: int | None, tree: int | None, wait_ms: float | None) -> dict[str, Any]:
+    """The plan that flags fix, as `Drafting` takes it; nothing where the tuner is to choose. Raises `InvalidInput` for flags of the other
+    family than the rule's.
+    """
+    from cactus_core.errors import InvalidInput
+    from edge.plan import DEEPEST, FOR_EACH, RowsPlan, TreePlan
+
+    if acceptance.is_coupled and (drafts or block):
+        raise InvalidInput("--drafts and --block shape blocks, and the coupled rule takes trees: give --tree, or another --rule")
+    if not acceptance.is_coupled and tree:
+        raise InvalidInput(f"--tree is for the rule coupled, not {acceptance.rule}: give --drafts and --block")
+    if wait_ms is not None and not tree:
+        raise InvalidInput("--wait-ms goes with --tree: without it the tuner chooses both")
+    if tree:
+        return {"tree": TreePlan(tree, DEEPEST, FOR_EACH if wait_ms is None else wait_ms / 1e3)}
+    return {"rows": RowsPlan(drafts or 4, block or 6)} if drafts or block else {}
 
 
 def logit_bias_of(flags: Sequence[str]) -> tuple[tuple[int, float], ...]:
@@ -131,6 +173,25 @@ def logit_bias_of(flags: Sequence[str]) -> tuple[tuple[int, float], ...]:
         except ValueError:
             raise InvalidInput(f"--logit-bias takes a token id and a number, such as 42:-1.5, not {flag!r}") from None
     return tuple(pairs)
+
+
+def acceptance_for(
+    *,
+    in_rows: bool,
+    rule: str | None = None,
+    delta: float | None = None,
+    relaxation: str | None = None,
+    strength: float | None = None,
+    budget: float | None = None,
+) -> Acceptance:
+    """As `acceptance_of`, with the family chosen where no `rule` is named: coupled trees, which cost the fewest bytes, unless paths are
+    shaped (`in_rows`) or the target is relaxed, which trees know nothing of.
+    """
+    from cactus_core.rules import COUPLED
+
+    needs_rows = in_rows or (delta, relaxation, budget) != (None, None, None)
+    rule = rule or (None if needs_rows else COUPLED)
+    return acceptance_of(rule=rule, delta=delta, relaxation=relaxation, strength=strength, budget=budget)
 
 
 def acceptance_of(

@@ -17,12 +17,21 @@ import grpc.aio
 
 from cactus_core.block import Block
 from cactus_core.errors import CactusError, Unavailable, error_for
-from cactus_core.session import Decision, Request, Served
+from cactus_core.session import Decision, Hint, Request, Served
 from cactus_core.wire import codec
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
 
 CONNECT_TIMEOUT_S = 10.0
+# A link that is silent for so long is asked whether it still is one; a connection that was lost is soon tried again.
+_CHANNEL = [
+    ("grpc.enable_retries", 0),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+]
 _CUT = "Internal error from Core"  # how grpc.aio names a write to a call that ends at that moment
 
 Call: TypeAlias = grpc.aio.StreamStreamCall[pb.EdgeFrame, pb.CloudFrame]
@@ -35,7 +44,7 @@ class Endpoint:
         self.address = address
 
     async def __aenter__(self) -> Self:
-        self._channel = grpc.aio.insecure_channel(self.address, options=[("grpc.enable_retries", 0)])
+        self._channel = grpc.aio.insecure_channel(self.address, options=_CHANNEL)
         self._stub = pb_grpc.SpeculationStub(self._channel)
         return self
 
@@ -94,6 +103,12 @@ class Link:
         """One round: the block up, its decision down."""
         await self._call.write(pb.EdgeFrame(draft_block=codec.pack_block(block, round_number)))
         return await self.next_decision()
+
+    async def send_hint(self, hint: Hint) -> int:
+        """Sends a tree, whose decision comes when it comes; returns the bytes of its frame."""
+        frame = pb.EdgeFrame(draft_tree=codec.pack_hint(hint))
+        await self._call.write(frame)
+        return frame.ByteSize()
 
     async def next_decision(self) -> Decision:
         frame = await self._call.read()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from edge.speculate import Round
+from edge.rounds import Round
 
 
 @dataclass(slots=True)
 class Summary:
     """Sums over a response's rounds. `wall_s` runs from the request's opening to its last token, `ttft_s` to its first.
 
-    `divergence` is the ledger's sum, in nats, and `budget` the most that it may come to; None where nobody set one.
+    `divergence` is the ledger's sum, in nats, and `budget` the most that it may come to; None where nobody set one. `num_resumes` is how
+    often the link was lost and the text went on over another, `drafter_error` what stopped the drafter, and `speculation` what
+    the tuner believed and chose in the end.
     """
 
     num_tokens: int = 0
@@ -27,6 +29,9 @@ class Summary:
     wall_s: float = 0.0
     divergence: float = 0.0
     budget: float | None = None
+    num_resumes: int = 0
+    drafter_error: str = ""
+    speculation: dict[str, object] = field(default_factory=dict)
 
     def add(self, done: Round, since_start_s: float) -> None:
         """Counts one round that ended `since_start_s` after the request was opened."""
@@ -34,7 +39,7 @@ class Summary:
             self.ttft_s = since_start_s
         self.num_tokens += len(done.tokens)
         self.num_rounds += 1
-        self.num_drafted += done.num_rows * done.length
+        self.num_drafted += done.num_drafted
         self.num_draft_positions += done.length
         self.num_accepted += done.num_accepted
         self.draft_s += done.draft_s

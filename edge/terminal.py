@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from cactus_core.acceptance import TOKEN_LEVEL, Acceptance
 from edge.client import Completion, Piece
-from edge.speculate import Origin
+from edge.rounds import Origin
 from edge.summary import Summary
 
 STYLES = {Origin.ACCEPTED: "green", Origin.CORRECTED: "yellow", Origin.BONUS: "bold cyan", Origin.DECODED: "default"}
@@ -30,12 +33,38 @@ class Terminal:
     def show_end(self, completion: Completion) -> None:
         summary = completion.summary
         legend = Text("\n\n")
-        for origin in (Origin.ACCEPTED, Origin.CORRECTED, Origin.BONUS) if summary.num_drafted else (Origin.DECODED,):
+        seen = {token.origin for token in completion.tokens}
+        for origin in (origin for origin in Origin if origin in seen):
             legend.append(f"■ {origin}  ", STYLES[origin])
         legend.append(f"{summary.num_tokens} tokens in {summary.num_rounds} rounds, {summary.tokens_per_s:.0f} tokens/s", "dim")
         self._console.print(legend)
         if summary.num_drafted:
             self._console.print(Text(acceptance_line(completion.acceptance, summary), "dim"))
+        if summary.num_resumes:
+            self._console.print(Text(f"the link was lost {summary.num_resumes} times; the text went on where it stood", "yellow"))
+        if summary.drafter_error:
+            self._console.print(Text(f"the drafter failed ({summary.drafter_error}); the cloud decoded alone from there", "yellow"))
+
+    def explain(self, completion: Completion) -> None:
+        """What the tuner measured, expected and chose."""
+        self._console.print(explanation(completion.summary.speculation))
+
+
+def explanation(found: Mapping[str, object]) -> Table:
+    """A tuner's figures, a line for each name; of a figure by size all sizes in one line, of several forecasts one line each."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in found.items():
+        table.add_row(name.replace("_", " "), _shown(value))
+    return table
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return "\n".join(_shown(each) for each in value)
+    if isinstance(value, dict):
+        apart = "\n" if any(isinstance(each, dict) for each in value.values()) else ", "
+        return apart.join(f"{str(key).replace('_', ' ')} {_shown(each)}" for key, each in value.items())
+    return str(value)
 
 
 def acceptance_line(acceptance: Acceptance, summary: Summary) -> str:

@@ -185,7 +185,7 @@ def pack_decision(decision: Decision, num_credits: int) -> pb.Decision:
         final_token=decision.final,
         logprobs=decision.logprobs,
         finish=_FINISH[decision.finish],
-        timings=pb.Timings(queue_s=decision.queue_s, verify_s=decision.verify_s),
+        timings=pb.Timings(queue_s=decision.queue_s, verify_s=decision.verify_s, hint_age_s=decision.hint_age_s),
         credits=num_credits,
         divergence=decision.divergence if any(decision.divergence) else (),
         top_logprobs=[_pack_likeliest(likeliest) for likeliest in decision.top_logprobs],
@@ -220,6 +220,7 @@ def unpack_decision(message: pb.Decision) -> Decision:
         verify_s=message.timings.verify_s,
         top_logprobs=tuple(_unpack_likeliest(likeliest) for likeliest in message.top_logprobs),
         accepted=tuple(varints.decode(message.accepted_varints).tolist()),
+        hint_age_s=message.timings.hint_age_s,
     )
 
 

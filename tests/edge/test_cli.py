@@ -8,7 +8,7 @@ from cactus_core.acceptance import Acceptance
 from cactus_core.errors import InvalidInput, Unsupported
 from edge.cli import acceptance_of, generate, logit_bias_of
 from edge.client import Completion
-from edge.speculate import Origin, Token
+from edge.rounds import Origin, Token
 from edge.summary import Summary
 from edge.terminal import acceptance_line
 

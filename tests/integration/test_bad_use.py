@@ -7,8 +7,7 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from cactus_core.acceptance import Acceptance
-from cactus_core.errors import InvalidInput, LimitExceeded, Mismatch, StaleBase, Unavailable, Unsupported
+from cactus_core.errors import InvalidInput, LimitExceeded, Mismatch, StaleBase, Unavailable
 from cactus_core.sampling import SamplingParams
 from cactus_core.session import Request
 from cactus_core.wire import codec
@@ -16,8 +15,9 @@ from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
 from cloud.service import VerifierServer
 from cloud.serving import SERVICE
-from edge.client import Client, Completion
+from edge.client import Client, Completion, Drafting
 from edge.link import Endpoint
+from edge.plan import RowsPlan
 from edge.tokenizer import Tokenizer
 from tests.core.drafts import random_block
 from tests.integration.conftest import make_model, system
@@ -28,9 +28,9 @@ def request_for(pair, **changes):
 
 
 async def complete(endpoint, pair, **changes):
-    settings = {"max_tokens": 6, "sampling": SamplingParams(), "seed": 3, "num_rows": 2, "length": 3, **changes}
+    settings = {"max_tokens": 6, "sampling": SamplingParams(), "seed": 3, **changes}
     completion = Completion("w5 w2")
-    async for _ in Client(endpoint, pair.tokenizer(), pair.drafter()).generate(completion, **settings):
+    async for _ in Client(endpoint, pair.tokenizer(), pair.drafter(), Drafting(rows=RowsPlan(2, 3))).generate(completion, **settings):
         pass
     return completion
 
@@ -41,7 +41,7 @@ async def test_another_tokenizer_is_refused_on_both_sides(small_pair, tmp_path):
     async with system(small_pair.target) as endpoint:
         with pytest.raises(Mismatch, match="use a draft made for that target"):
             async for _ in Client(endpoint, other, small_pair.drafter()).generate(
-                Completion("w1"), max_tokens=3, sampling=SamplingParams(), seed=1, num_rows=1, length=1
+                Completion("w1"), max_tokens=3, sampling=SamplingParams(), seed=1
             ):
                 pass
         with pytest.raises(Mismatch, match="is not that of"):
@@ -53,21 +53,6 @@ async def test_a_request_beyond_the_models_positions_is_refused(small_pair):
     async with system(small_pair.target) as endpoint:
         with pytest.raises(LimitExceeded, match="256 positions"):
             await complete(endpoint, small_pair, max_tokens=1000)
-
-
-async def test_the_coupled_rule_is_refused_where_blocks_are_drafted_and_decodes_where_none_are(small_pair):
-    async with system(small_pair.target) as endpoint:
-        with pytest.raises(Unsupported, match="--plain"):
-            await complete(endpoint, small_pair, acceptance=Acceptance("coupled"))
-        alone = Client(endpoint, small_pair.tokenizer(), None)
-        texts = []
-        for seed in (3, 3, 4):
-            completion = Completion("w5 w2")
-            settings = {"max_tokens": 12, "sampling": SamplingParams(), "seed": seed, "num_rows": 0, "length": 0}
-            async for _ in alone.generate(completion, acceptance=Acceptance("coupled"), **settings):
-                pass
-            texts.append(completion.text)
-        assert texts[0] == texts[1] != texts[2]
 
 
 async def test_bad_blocks_end_their_stream_alone(small_pair):
@@ -164,6 +149,6 @@ async def test_many_plain_requests_end_well(small_pair):
         client = Client(endpoint, small_pair.tokenizer(), None)
         for seed in range(40):
             completion = Completion("w5")
-            async for _ in client.generate(completion, max_tokens=4, sampling=SamplingParams(), seed=seed, num_rows=0, length=0):
+            async for _ in client.generate(completion, max_tokens=4, sampling=SamplingParams(), seed=seed):
                 pass
             assert {token.origin for token in completion.tokens} == {"decoded"}

@@ -10,8 +10,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cactus_core.demo_pair import demo_model
 from cactus_core.sampling import SamplingParams
-from edge.client import Client, Completion
+from edge.client import Client, Completion, Drafting
 from edge.onnx_drafter import OnnxDrafter
+from edge.plan import RowsPlan
 from edge.tokenizer import Tokenizer
 from tests.integration.conftest import system
 from tests.integration.prompts import PROMPTS
@@ -38,10 +39,10 @@ async def completions(prompts, *, temperature, max_tokens, seed=0):
     draft = Path(demo_model("draft"))
     done = []
     async with system(demo_model("target")) as endpoint:
-        client = Client(endpoint, Tokenizer.load(draft), OnnxDrafter.load(draft))
+        client = Client(endpoint, Tokenizer.load(draft), OnnxDrafter.load(draft), Drafting(rows=RowsPlan(K, L)))
         for number, prompt in enumerate(prompts):
             completion = Completion(prompt)
-            settings = {"sampling": SamplingParams(temperature), "seed": seed * 1000 + number, "num_rows": K, "length": L}
+            settings = {"sampling": SamplingParams(temperature), "seed": seed * 1000 + number}
             async for _ in client.generate(completion, max_tokens=max_tokens, **settings):
                 pass
             done.append(completion)

@@ -10,7 +10,8 @@ import torch
 from scipy.stats import chisquare
 
 from cactus_core.sampling import SamplingParams
-from edge.client import Client, Completion
+from edge.client import Client, Completion, Drafting
+from edge.plan import RowsPlan
 from tests.integration.conftest import VOCAB_SIZE, system
 
 NUM_REQUESTS, LENGTH, AT_ONCE = 1200, 3, 8
@@ -47,10 +48,10 @@ async def texts(pair, temperature):
     async with system(pair.target) as endpoint:
 
         async def edge():
-            client = Client(endpoint, pair.tokenizer(), pair.drafter())
+            client = Client(endpoint, pair.tokenizer(), pair.drafter(), Drafting(rows=RowsPlan(3, 2)))
             for seed in seeds:
                 completion = Completion(PROMPT)
-                settings = {"sampling": SamplingParams(temperature), "seed": seed, "num_rows": 3, "length": 2}
+                settings = {"sampling": SamplingParams(temperature), "seed": seed}
                 async for _ in client.generate(completion, max_tokens=LENGTH, **settings):
                     pass
                 counts[tuple(token.id for token in completion.tokens)] += 1

@@ -4,7 +4,8 @@ import asyncio
 
 from cactus_core.acceptance import Acceptance
 from cactus_core.sampling import SamplingParams
-from edge.client import Client, Completion
+from edge.client import Client, Completion, Drafting
+from edge.plan import RowsPlan
 from tests.integration.conftest import system
 
 NUM_REQUESTS = 24
@@ -12,10 +13,10 @@ NUM_REQUESTS = 24
 
 async def completions(endpoint, pair, acceptance, *, num_requests=NUM_REQUESTS, sampling=None):
     """Texts one after another, of an edge of their own."""
-    client, done = Client(endpoint, pair.tokenizer(), pair.drafter()), []
+    client, done = Client(endpoint, pair.tokenizer(), pair.drafter(), Drafting(rows=RowsPlan(3, 3))), []
     for seed in range(num_requests):
         completion = Completion("w5 w2")
-        settings = {"sampling": sampling or SamplingParams(), "seed": seed, "num_rows": 3, "length": 3, "acceptance": acceptance}
+        settings = {"sampling": sampling or SamplingParams(), "seed": seed, "acceptance": acceptance}
         async for _ in client.generate(completion, max_tokens=30, **settings):
             pass
         assert completion.summary.divergence == sum(token.divergence for token in completion.tokens)

@@ -245,12 +245,14 @@ class Likeliest(_message.Message):
     def __init__(self, token_varints: _Optional[bytes] = ..., logprobs: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Timings(_message.Message):
-    __slots__ = ("queue_s", "verify_s")
+    __slots__ = ("queue_s", "verify_s", "hint_age_s")
     QUEUE_S_FIELD_NUMBER: _ClassVar[int]
     VERIFY_S_FIELD_NUMBER: _ClassVar[int]
+    HINT_AGE_S_FIELD_NUMBER: _ClassVar[int]
     queue_s: float
     verify_s: float
-    def __init__(self, queue_s: _Optional[float] = ..., verify_s: _Optional[float] = ...) -> None: ...
+    hint_age_s: float
+    def __init__(self, queue_s: _Optional[float] = ..., verify_s: _Optional[float] = ..., hint_age_s: _Optional[float] = ...) -> None: ...
 
 class Close(_message.Message):
     __slots__ = ()

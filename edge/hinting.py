@@ -1,0 +1,197 @@
+"""The stream of the coupled family: the cloud decodes, the edge guesses what comes next.
+
+The text does not depend on the guesses, so nothing here waits for anything but the text: decisions are passed on as they come, and
+trees are drafted beside them, from wherever the text then ends, and sent while they may still be of use. The tuner says how large, and
+whether the cloud is to wait for them. Knows a drafter, a link and a tuner; knows nothing of tokens' text, of ONNX or of gRPC.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from typing import Protocol
+
+import numpy as np
+
+from cactus_core.coupled import CoupledTree, empty_tree, rerooted
+from cactus_core.session import Decision, Hint, Limits, Request
+from edge.drafter import Drafter
+from edge.plan import OFF, TreePlan
+from edge.rounds import Origin, Round, tokens_of
+from edge.survival import Foretold
+from edge.tree_tuner import TreeTuner
+
+
+class Stream(Protocol):
+    """What the loop needs of a link."""
+
+    async def send_hint(self, hint: Hint) -> int:
+        """Returns the bytes of the frame."""
+
+    async def next_decision(self) -> Decision: ...
+
+
+async def speculate_along(
+    link: Stream, request: Request, drafter: Drafter, tuner: TreeTuner, limits: Limits, on_failure: Callable[[Exception], None]
+) -> AsyncGenerator[Round, None]:
+    """A round for each decision, until the text ends; yielded as soon as it comes. `tuner` learns (mutated). No tree exceeds `limits`.
+
+    A drafter that fails is not asked again: `on_failure` is told, and the cloud decodes alone.
+    """
+    stream = _HintedStream(link, request, drafter, tuner, limits, on_failure)
+    deciding = asyncio.ensure_future(link.next_decision())
+    try:
+        while True:
+            stream.start_drafting()
+            await asyncio.wait({deciding, stream.drafting} if stream.drafting else {deciding}, return_when=asyncio.FIRST_COMPLETED)
+            if deciding.done():
+                done = stream.decided(deciding.result())
+                if done.finish is not None:
+                    yield done
+                    return
+                deciding = asyncio.ensure_future(link.next_decision())
+                stream.start_drafting()  # before the caller does whatever it does with the tokens
+                yield done
+            await stream.send_drafted()
+    finally:
+        deciding.cancel()
+        await stream.close()
+
+
+class _HintedStream:
+    """What is known of one stream: the text so far, what was drafted for it and sent, and when."""
+
+    def __init__(
+        self,
+        link: Stream,
+        request: Request,
+        drafter: Drafter,
+        tuner: TreeTuner,
+        limits: Limits,
+        on_failure: Callable[[Exception], None],
+    ) -> None:
+        self._link, self._request, self._drafter, self._tuner, self._on_failure = link, request, drafter, tuner, on_failure
+        self._limits = limits
+        self._text = [*request.prompt, *request.committed]
+        self._opened = self._last_decided = self._last_sent = time.monotonic()
+        self._is_first = True
+        self._number = self._acknowledged = 0
+        self._told_wait_s = 0.0
+        self._sent: dict[int, tuple[CoupledTree, float]] = {0: (empty_tree(len(self._text)), self._opened)}
+        self._followed: list[Foretold] = []
+        self._unreported = (0, 0, 0.0)  # since the last decision: nodes that were sent, their depth, the seconds they took
+        self._planned: TreePlan = OFF
+        self._is_probe = False
+        self._last_base = -1
+        self.drafting: asyncio.Task[tuple[CoupledTree, float]] | None = None
+
+    def start_drafting(self) -> None:
+        """Unless a tree is being drafted, or was for where the text now ends, or none is wanted."""
+        if self.drafting is not None or self._last_base == len(self._text):
+            return
+        self._is_probe = self._tuner.wants_probe
+        planned = self._tuner.probe if self._is_probe else self._tuner.to_draft()
+        # The target adds a token of its own to whatever comes true, so the last one need not be drafted.
+        room = len(self._request.prompt) + self._request.max_tokens - len(self._text) - 1
+        depth = min(planned.max_depth, room, self._drafter.max_positions - len(self._text), self._limits.max_length)
+        num_nodes = min(planned.num_nodes, self._limits.max_rows * self._limits.max_length)
+        if num_nodes and depth > 0:
+            self._planned, self._last_base = planned, len(self._text)
+            self.drafting = asyncio.create_task(asyncio.to_thread(self._draft, list(self._text), num_nodes, depth))
+
+    def _draft(self, text: list[int], num_nodes: int, depth: int) -> tuple[CoupledTree, float]:
+        started = time.monotonic()
+        asked = self._request
+        tree = self._drafter.draft_tree(
+            text, num_nodes=num_nodes, max_depth=depth, params=asked.sampling, seed=asked.seed, num_prompt=len(asked.prompt)
+        )
+        return tree, time.monotonic() - started
+
+    async def send_drafted(self) -> None:
+        """Sends the tree that is ready, if one is: what of it follows the text as it is by now. Lets the cloud go on where none comes."""
+        if self.drafting is not None and self.drafting.done():
+            drafting, self.drafting = self.drafting, None
+            try:
+                tree, draft_s = drafting.result()
+            except Exception as error:  # noqa: BLE001  # whatever ails a drafter, the text goes on
+                self._on_failure(error)
+                self._tuner.gave_up()
+            else:
+                await self._send(tree, draft_s)
+        if self._told_wait_s > 0.0 and self.drafting is None and (not self._tuner.current.num_nodes or not self._has_room()):
+            await self._hint(empty_tree(len(self._text)), 0.0)
+
+    async def _send(self, tree: CoupledTree, draft_s: float) -> None:
+        foretold = Foretold(tree)
+        since = self._text[tree.base :]
+        foretold.follow(since)
+        self._followed.append(foretold)
+        if self._is_probe:
+            num_bytes = await self._hint(empty_tree(len(self._text)), 0.0)
+        else:
+            live = rerooted(tree, np.array(since, dtype=np.int64))
+            if not len(live.tokens) and self._planned.wait_s == 0.0:
+                return
+            num_bytes = await self._hint(live, self._planned.wait_s)
+            nodes, depth, seconds = self._unreported
+            self._unreported = nodes + len(live.tokens), max(depth, int(live.depths.max(initial=0))), seconds + draft_s
+        self._tuner.drafted(self._planned.num_nodes, draft_s, num_bytes)
+
+    async def _hint(self, tree: CoupledTree, wait_s: float) -> int:
+        self._number += 1
+        self._last_sent = time.monotonic()
+        self._sent[self._number], self._told_wait_s = (tree, self._last_sent), wait_s
+        return await self._link.send_hint(Hint(self._number, tree, wait_s))
+
+    def _has_room(self) -> bool:
+        return len(self._text) + 1 < min(len(self._request.prompt) + self._request.max_tokens, self._drafter.max_positions)
+
+    def decided(self, decision: Decision) -> Round:
+        """Takes in the next of the text, and what it tells of link, cloud and drafts."""
+        now = time.monotonic()
+        tree, sent = self._sent[decision.round]
+        if decision.round > self._acknowledged:
+            self._tuner.came_back(now - sent - decision.hint_age_s)
+            self._acknowledged = decision.round
+            self._sent = {number: of for number, of in self._sent.items() if number >= decision.round}
+        in_force = rerooted(tree, np.array(self._text[tree.base : decision.base], dtype=np.int64))
+        if not len(in_force.tokens):
+            final_origin = Origin.DECODED
+        else:
+            beyond = rerooted(in_force, np.array(decision.accepted, dtype=np.int64))
+            final_origin = Origin.CORRECTED if len(beyond.tokens) else Origin.BONUS
+        tokens = tokens_of(decision, decision.accepted, final_origin)
+        ids = [token.id for token in tokens]
+        self._text += ids
+        for foretold in self._followed:
+            foretold.follow(ids)
+        is_over = decision.finish is not None
+        for foretold in self._followed:
+            if foretold.is_over or is_over:
+                self._tuner.came_true(foretold)
+        self._followed = [foretold for foretold in self._followed if not foretold.is_over]
+        since_last = 0.0 if self._is_first else now - self._last_decided
+        self._tuner.decided(len(in_force.tokens), len(ids), decision.verify_s, since_last)
+        nodes, depth, draft_s = self._unreported
+        done = Round(
+            tokens=tokens,
+            num_drafted=nodes,
+            length=depth,
+            num_accepted=decision.num_accepted,
+            draft_s=draft_s,
+            wait_s=now - max(self._last_sent, self._last_decided),
+            queue_s=decision.queue_s,
+            verify_s=decision.verify_s,
+            at_s=now - self._opened,
+            finish=decision.finish,
+        )
+        self._last_decided, self._is_first, self._unreported = now, False, (0, 0, 0.0)
+        return done
+
+    async def close(self) -> None:
+        """A drafter takes one caller at a time: the next is not to meet this one."""
+        if self.drafting is not None:
+            await asyncio.wait({self.drafting})
+            if not self.drafting.cancelled():
+                self.drafting.exception()
