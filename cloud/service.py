@@ -17,6 +17,7 @@ import grpc.aio
 from cactus_core.errors import InvalidInput, Unavailable
 from cactus_core.session import Decision, Limits, Served
 from cactus_core.wire import codec
+from cactus_core.wire.padding import pad
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
 from cloud.engine import Engine
@@ -50,14 +51,17 @@ class VerifierService(pb_grpc.SpeculationServicer):
     ) -> AsyncIterator[pb.CloudFrame]:
         async with errors_as_status(context):
             engine = self.ready()
-            session = engine.open(codec.unpack_request(await _first(request_iterator)), tenant_of(context))
+            opening = await _first(request_iterator)
+            session = engine.open(codec.unpack_request(opening), tenant_of(context))
             try:
                 num_credits = TREE_CREDITS if session.request.acceptance.is_coupled else CREDITS
-                yield pb.CloudFrame(opened=pb.Opened(base=len(session.text), credits=num_credits))
+                opened = pb.CloudFrame(opened=pb.Opened(base=len(session.text), credits=num_credits))
+                yield _sized(opened, padded=opening.padded)
                 streams = session.request.acceptance.is_coupled or session.request.decode_alone
                 async with aclosing((_streamed if streams else _rounds)(engine, session, request_iterator)) as decisions:
                     async for decision in decisions:
-                        yield pb.CloudFrame(decision=codec.pack_decision(decision, num_credits))
+                        frame = pb.CloudFrame(decision=codec.pack_decision(decision, num_credits))
+                        yield _sized(frame, padded=opening.padded)
             finally:
                 engine.close(session)
 
@@ -66,6 +70,12 @@ class VerifierService(pb_grpc.SpeculationServicer):
         if self.engine is None:
             raise Unavailable("the verifier is still loading its model; try again in a few seconds")
         return self.engine
+
+
+def _sized(frame: pb.CloudFrame, *, padded: bool) -> pb.CloudFrame:
+    if padded:
+        pad(frame)
+    return frame
 
 
 async def _rounds(engine: Engine, session: Session, frames: AsyncIterator[pb.EdgeFrame]) -> AsyncGenerator[Decision, None]:

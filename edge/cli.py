@@ -80,6 +80,9 @@ def generate(
     strength: Annotated[float | None, typer.Option(help="of --relaxation: its delta, price, alpha, ...")] = None,
     budget: BudgetOption = None,
     plain: Annotated[bool, typer.Option("--plain", help="let the cloud decode alone, without drafts")] = False,
+    padded: Annotated[
+        bool, typer.Option("--padded", help="send and receive frames of few sizes, which tell a listener on the link less")
+    ] = False,
     explain: Annotated[bool, typer.Option("--explain", help="say what the tuner measured, expected and chose")] = False,
     patience: Annotated[float, typer.Option(min=0.0, help="seconds to try a lost link again before giving up")] = 30.0,
     json_file: Annotated[Path | None, typer.Option("--json", help="also write the text, its tokens and the sums to this file")] = None,
@@ -107,7 +110,9 @@ def generate(
         num_top_logprobs=logprobs,
     )
     source = draft or demo_model("draft")
-    completion = asyncio.run(_generate(prompt, endpoint, source, complete, drafting, support=support, plain=plain, explain=explain))
+    completion = asyncio.run(
+        _generate(prompt, endpoint, source, complete, drafting, support=support, plain=plain, padded=padded, explain=explain)
+    )
     if json_file is not None:
         json_file.write_text(json.dumps({"seed": seed, **completion.as_record()}, indent=1) + "\n", "utf8")
 
@@ -121,6 +126,7 @@ async def _generate(
     *,
     support: int | None,
     plain: bool,
+    padded: bool,
     explain: bool,
 ) -> Completion:
     from edge.checkpoint import locate
@@ -134,7 +140,7 @@ async def _generate(
     folder = locate(source) if plain else draft_folder(source)
     client_of = Tokenizer.load(folder), None if plain else OnnxDrafter.load(folder, support_size=support or DEFAULT_SUPPORT)
     completion, terminal = Completion(prompt), Terminal(prompt)
-    async with Endpoint(address) as endpoint:
+    async with Endpoint(address, padded=padded) as endpoint:
         async for piece in complete(Client(endpoint, *client_of, drafting), completion):
             terminal.show(piece)
     terminal.show_end(completion)

@@ -19,6 +19,7 @@ from cactus_core.block import Block
 from cactus_core.errors import CactusError, Unavailable, error_for
 from cactus_core.session import Decision, Hint, Request, Served
 from cactus_core.wire import codec
+from cactus_core.wire.padding import pad
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
 
@@ -40,8 +41,10 @@ Call: TypeAlias = grpc.aio.StreamStreamCall[pb.EdgeFrame, pb.CloudFrame]
 class Endpoint:
     """A verifier's address, `host:port`; an async context that holds one channel for any number of requests."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, padded: bool = False) -> None:
+        """`padded`: frames are of few sizes, both ways, so that they tell a listener less (cactus_core/wire/padding.py)."""
         self.address = address
+        self._padded = padded
 
     async def __aenter__(self) -> Self:
         self._channel = grpc.aio.insecure_channel(self.address, options=_CHANNEL)
@@ -62,10 +65,13 @@ class Endpoint:
     async def open(self, request: Request) -> AsyncIterator[Link]:
         """A stream for one request. It is ended, not cancelled, when the context is left in peace."""
         call = self._stub.Speculate()
+        link = Link(call, padded=self._padded)
         try:
-            await call.write(pb.EdgeFrame(open=codec.pack_request(request)))
+            opening = codec.pack_request(request)
+            opening.padded = self._padded
+            await link.send(pb.EdgeFrame(open=opening))
             await call.read()
-            yield Link(call)
+            yield link
         except grpc.aio.AioRpcError as error:
             raise self._ours(error) from None
         except asyncio.InvalidStateError:  # the call had ended before we wrote: its status says why
@@ -96,19 +102,24 @@ async def _end(call: Call) -> None:
 class Link:
     """One request's stream, once it is open."""
 
-    def __init__(self, call: Call) -> None:
-        self._call = call
+    def __init__(self, call: Call, *, padded: bool = False) -> None:
+        self._call, self._padded = call, padded
+
+    async def send(self, frame: pb.EdgeFrame) -> int:
+        """Returns its bytes."""
+        if self._padded:
+            pad(frame)
+        await self._call.write(frame)
+        return frame.ByteSize()
 
     async def exchange(self, block: Block, round_number: int) -> Decision:
         """One round: the block up, its decision down."""
-        await self._call.write(pb.EdgeFrame(draft_block=codec.pack_block(block, round_number)))
+        await self.send(pb.EdgeFrame(draft_block=codec.pack_block(block, round_number)))
         return await self.next_decision()
 
     async def send_hint(self, hint: Hint) -> int:
         """Sends a tree, whose decision comes when it comes; returns the bytes of its frame."""
-        frame = pb.EdgeFrame(draft_tree=codec.pack_hint(hint))
-        await self._call.write(frame)
-        return frame.ByteSize()
+        return await self.send(pb.EdgeFrame(draft_tree=codec.pack_hint(hint)))
 
     async def next_decision(self) -> Decision:
         frame = await self._call.read()

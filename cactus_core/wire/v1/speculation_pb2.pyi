@@ -71,27 +71,31 @@ class Relaxation(_message.Message):
     def __init__(self, name: _Optional[str] = ..., strength: _Optional[str] = ...) -> None: ...
 
 class EdgeFrame(_message.Message):
-    __slots__ = ("open", "draft_block", "close", "draft_tree")
+    __slots__ = ("open", "draft_block", "close", "draft_tree", "padding")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     DRAFT_BLOCK_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
     DRAFT_TREE_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
     open: Open
     draft_block: DraftBlock
     close: Close
     draft_tree: DraftTree
-    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., draft_block: _Optional[_Union[DraftBlock, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., draft_tree: _Optional[_Union[DraftTree, _Mapping]] = ...) -> None: ...
+    padding: bytes
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., draft_block: _Optional[_Union[DraftBlock, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., draft_tree: _Optional[_Union[DraftTree, _Mapping]] = ..., padding: _Optional[bytes] = ...) -> None: ...
 
 class CloudFrame(_message.Message):
-    __slots__ = ("opened", "decision")
+    __slots__ = ("opened", "decision", "padding")
     OPENED_FIELD_NUMBER: _ClassVar[int]
     DECISION_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
     opened: Opened
     decision: Decision
-    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ...) -> None: ...
+    padding: bytes
+    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., padding: _Optional[bytes] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("protocol", "model", "fingerprint", "sampling", "acceptance", "seed", "prompt_varints", "max_tokens", "decode_alone", "stop_varints", "num_top_logprobs", "committed_varints")
+    __slots__ = ("protocol", "model", "fingerprint", "sampling", "acceptance", "seed", "prompt_varints", "max_tokens", "decode_alone", "stop_varints", "num_top_logprobs", "committed_varints", "padded")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
@@ -104,6 +108,7 @@ class Open(_message.Message):
     STOP_VARINTS_FIELD_NUMBER: _ClassVar[int]
     NUM_TOP_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_VARINTS_FIELD_NUMBER: _ClassVar[int]
+    PADDED_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     model: str
     fingerprint: str
@@ -116,7 +121,8 @@ class Open(_message.Message):
     stop_varints: bytes
     num_top_logprobs: int
     committed_varints: bytes
-    def __init__(self, protocol: _Optional[int] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., acceptance: _Optional[_Union[Acceptance, _Mapping]] = ..., seed: _Optional[int] = ..., prompt_varints: _Optional[bytes] = ..., max_tokens: _Optional[int] = ..., decode_alone: _Optional[bool] = ..., stop_varints: _Optional[bytes] = ..., num_top_logprobs: _Optional[int] = ..., committed_varints: _Optional[bytes] = ...) -> None: ...
+    padded: bool
+    def __init__(self, protocol: _Optional[int] = ..., model: _Optional[str] = ..., fingerprint: _Optional[str] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., acceptance: _Optional[_Union[Acceptance, _Mapping]] = ..., seed: _Optional[int] = ..., prompt_varints: _Optional[bytes] = ..., max_tokens: _Optional[int] = ..., decode_alone: _Optional[bool] = ..., stop_varints: _Optional[bytes] = ..., num_top_logprobs: _Optional[int] = ..., committed_varints: _Optional[bytes] = ..., padded: _Optional[bool] = ...) -> None: ...
 
 class Sampling(_message.Message):
     __slots__ = ("temperature", "top_k", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias")
