@@ -21,7 +21,7 @@ StepOption = Annotated[
         "--step-at-least-ms",
         min=0.0,
         help="pad every step to at least so long by sleeping: a slower verifier, EMULATED; for experiments only",
-        show_default="no padding",
+        show_default=False,
     ),
 ]
 
@@ -34,16 +34,11 @@ def verifier(
     step_at_least_ms: StepOption = 0.0,
 ) -> None:
     """Serve one target without Ray, for a gateway elsewhere (`cactus gateway --replica`)."""
-    from cloud.engine import emulated_step
     from cloud.service import VerifierServer
-
-    padding_s = step_at_least_ms / 1e3
-    if padding_s:
-        print(emulated_step(padding_s), flush=True)
 
     async def serve() -> None:
         served = model or demo_model("target")
-        async with VerifierServer(served, listen, device=device, memory_gib=memory, step_at_least_s=padding_s) as server:
+        async with VerifierServer(served, listen, device=device, memory_gib=memory, step_at_least_s=step_at_least_ms / 1e3) as server:
             await server.loaded()
             print(f"serving {server.engine.served.model} on port {server.port}; Ctrl-C ends it", flush=True)
             await server.wait()

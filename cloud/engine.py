@@ -85,7 +85,7 @@ class Engine:
         if num_free is None:
             num_free = measure_free_tokens(self._target, self._step_at_least_s)
         if self._step_at_least_s:
-            _log.warning("%s", emulated_step(self._step_at_least_s))
+            _log.warning("every step is padded to at least %g ms: emulated", self._step_at_least_s * 1e3)
         self._waiting.is_running = True
         self._loop.start(num_free)
 
@@ -186,8 +186,3 @@ class Engine:
     def close(self, session: Session) -> None:
         """Frees what the session holds, after the step in hand. What it waits for is dropped."""
         self._waiting.close(session)
-
-
-def emulated_step(step_at_least_s: float) -> str:
-    """What whoever reads a figure of such a verifier has to know."""
-    return f"every step is padded to at least {step_at_least_s * 1e3:g} ms: emulated"

@@ -9,6 +9,7 @@ from cactus_core.errors import CactusError, InvalidInput, Unavailable
 from cactus_core.sampling import SamplingParams
 from cactus_core.session import Finish, Hint
 from cloud.engine import Engine
+from cloud.step_cost import measure_free_tokens
 from tests.cloud.test_engine import COUPLED, GREEDY, complete, no_tree, plain, random_tree, request_for, written
 from tests.cloud.test_sharing import decoded, started
 
@@ -62,6 +63,25 @@ def test_decode_alone_waits_for_nobody_until_a_hint_says_so(engine, qwen3):
     complete(engine, request_for(qwen3, [9], max_tokens=4), plain)
     assert len(told) == number
     engine.close(session)
+
+
+@pytest.mark.parametrize(("num_free", "num_together"), [(0.0, 2), (9.0, 5)], ids=["no room", "room"])
+def test_a_token_in_the_gap_is_decoded_beside_others_drafts_only_where_it_costs_nothing(qwen3, num_free, num_together):
+    engine = Engine(qwen3.target, num_pages=64, num_free_tokens=num_free)
+    engine._waiting.is_running = True  # both wait before the first step
+    drafting = engine.open(request_for(qwen3, [5, 6], acceptance=COUPLED, committed=(9,)))
+    drafted = engine.open(request_for(qwen3, [3, 4]))
+    told = threading.Event()
+    engine.stream(drafting, lambda _: told.set())
+    engine.hint(drafting, Hint(0, empty_tree(2), 0.0))  # from before what was committed: late
+    read = []
+    engine.submit(drafted, 0, plain([3, 4])).add_done_callback(lambda _: read.append(engine.figures.num_read))
+    engine.start()
+    assert told.wait(timeout=60)
+    assert read == [num_together]
+    for session in (drafting, drafted):
+        engine.close(session)
+    engine.stop()
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, SamplingParams(frequency_penalty=0.8)], ids=["greedy", "penalised"])
@@ -167,6 +187,10 @@ def test_a_step_that_took_longer_is_not_padded(qwen3, monkeypatch):
     complete(engine, request_for(qwen3, [5, 6], max_tokens=4), plain)
     engine.stop()
     assert not slept
+
+
+def test_what_a_padded_step_reads_beside_is_free(qwen3):
+    assert measure_free_tokens(qwen3.target, 30.0) > 100.0
 
 
 def test_a_padding_that_is_no_time_is_refused(qwen3):
