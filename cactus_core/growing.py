@@ -20,16 +20,18 @@ Noise = Callable[[Ints, Ints], Floats]
 class TreeGrower:
     """The `num_nodes` best nodes of the tree of all texts after the first `base` tokens, at most `max_depth` deep.
 
-    A node's score is the product along its path of softmax(log p + G), p being the drafter's law and G the noise at that
-    position. The caller runs its model on `frontier()` and hands the laws to `expand()`, until the frontier is empty.
+    A node's score is the product along its path of softmax(s (log p + G)), p being the drafter's law, G the noise at that
+    position and s the `sharpness`: how likely the target takes the token where its log q lies off log p by Gumbel noise 1/s
+    as large as G. The caller runs its model on `frontier()` and hands the laws to `expand()`, until the frontier is empty.
     Node -1 is the end of the text and the first frontier; the others keep their numbers while the tree grows.
 
-    At temperature 0 there is no noise (`None`: G = 0) and the score is p's own product. The target then takes its likeliest
+    At temperature 0 there is no noise (`None`: G = 0) and the score is a product of powers of p. The target then takes its likeliest
     token, and the best guesses are ranked by how likely the drafter finds each: expand with its law at temperature 1, or
     any other that is no point mass, which would leave a chain.
     """
 
-    def __init__(self, base: int, *, num_nodes: int, max_depth: int, noise: Noise | None) -> None:
+    def __init__(self, base: int, *, num_nodes: int, max_depth: int, noise: Noise | None, sharpness: float = 1.0) -> None:
+        self._sharpness = sharpness
         self._base, self._num_nodes, self._max_depth, self._noise = base, num_nodes, max_depth, noise
         # Place 0 is the end of the text, place 1 + n is node n.
         self._tokens, self._parents = np.full((2, 1), -1)
@@ -62,14 +64,18 @@ class TreeGrower:
         `[M, S]`, of positive sum and distinct ids in each row. What has probability 0 is padding and never drafted.
         """
         place = np.asarray(nodes) + 1
-        weights = np.asarray(probs, dtype=np.float64)
-        if self._noise is not None:
-            weights = weights * np.exp(self._noise(self._base + self._depths[place, None], ids))
         with np.errstate(divide="ignore"):
-            scores = (self._scores[place, None] + np.log(weights / weights.sum(-1, keepdims=True))).ravel()
-        # Of one call's candidates no more than these can be in the tree.
-        kept = np.argsort(-scores, kind="stable")[: self._num_nodes]
-        kept = kept[scores[kept] > -np.inf]
+            weights = np.log(np.asarray(probs, dtype=np.float64))  # logarithms
+        if self._noise is not None:
+            weights += self._noise(self._base + self._depths[place, None], ids)
+        weights *= self._sharpness
+        weights -= weights.max(-1, keepdims=True)
+        weights -= np.log(np.exp(weights).sum(-1, keepdims=True))
+        scores = (self._scores[place, None] + weights).ravel()
+        # Of one call's candidates no more than these can be in the tree. Few are sorted, of what may be many.
+        least = np.partition(scores, -self._num_nodes)[-self._num_nodes] if len(scores) > self._num_nodes else -np.inf
+        likeliest = np.flatnonzero((scores >= least) & (scores > -np.inf))
+        kept = likeliest[np.argsort(-scores[likeliest], kind="stable")[: self._num_nodes]]
         parents = place[kept // ids.shape[1]]
         self._is_expanded[place] = True
         self._tokens = np.append(self._tokens, ids.ravel()[kept])

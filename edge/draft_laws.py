@@ -14,12 +14,12 @@ from cactus_core.sampling import SamplingParams, probabilities
 
 
 def likeliest(logits: NDArray[np.floating], params: SamplingParams, support_size: int) -> tuple[Ints, Floats]:
-    """The likeliest tokens `[N, S]`, ascending, and probabilities in proportion `[N, S]`, of `logits` `[N, V]` as penalties left them.
+    """The likeliest tokens `[N, S]`, in no order, and probabilities in proportion `[N, S]`, of `logits` `[N, V]` as penalties left them.
 
     S is `support_size`, or V where that is less. Tokens that `params` rule out have probability 0.
     """
     size = min(support_size, logits.shape[-1])
-    kept = np.sort(np.argpartition(logits, -size, axis=-1)[:, -size:], axis=-1)
+    kept = np.argpartition(logits, -size, axis=-1)[:, -size:]
     if params.temperature > 0.0 and params.top_p < 1.0:
         # A nucleus is measured against the mass of the whole vocabulary.
         return kept, np.take_along_axis(probabilities(logits, params), kept, -1)
@@ -30,8 +30,10 @@ def likeliest(logits: NDArray[np.floating], params: SamplingParams, support_size
 def lattice_laws(logits: NDArray[np.floating], params: SamplingParams, support_size: int, bits: int) -> LatticeLaws:
     """The lattice laws nearest to `likeliest`."""
     kept, probs = likeliest(logits, params, support_size)
-    laws = quantise(probs, kept.shape[-1], bits)
-    return LatticeLaws(np.where(laws.counts > 0, np.take_along_axis(kept, laws.ids, -1), 0), laws.counts, bits)
+    order = np.argsort(kept, axis=-1)
+    ids = np.take_along_axis(kept, order, -1)
+    laws = quantise(np.take_along_axis(probs, order, -1), ids.shape[-1], bits)
+    return LatticeLaws(np.where(laws.counts > 0, np.take_along_axis(ids, laws.ids, -1), 0), laws.counts, bits)
 
 
 def joined(laws: list[LatticeLaws]) -> LatticeLaws:

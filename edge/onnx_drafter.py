@@ -21,6 +21,7 @@ from cactus_core.sampling import SamplingParams
 from edge.draft_folder import draft_folder
 from edge.draft_laws import joined, lattice_laws
 from edge.draft_shape import MODEL, DraftShape
+from edge.known_noise import KnownNoise
 from edge.onnx_rows import OnnxRows
 from edge.tree_growing import grow
 
@@ -48,6 +49,7 @@ class OnnxDrafter:
             raise InvalidInput(f"support_size must be 1 or more and bits between 1 and {MAX_BITS}, not {support_size} and {bits}")
         self._shape, self._support_size, self._bits = shape, support_size, bits
         self._rows = OnnxRows(session, shape)
+        self._noise = KnownNoise(0, shape.vocab_size, 0)
 
     @property
     def support_size(self) -> int:
@@ -139,7 +141,10 @@ class OnnxDrafter:
         committed = self._checked(text, num_nodes, max_depth)
         if num_nodes == 0 or max_depth == 0:
             return empty_tree(len(committed))
-        return grow(self._rows, committed, num_nodes=num_nodes, max_depth=max_depth, params=params, seed=seed, num_prompt=num_prompt)
+        known = self._noise
+        if known.seed != seed or known.num_positions < max_depth:
+            self._noise = known = KnownNoise(seed, self.vocab_size, max_depth)
+        return grow(self._rows, committed, num_nodes=num_nodes, max_depth=max_depth, params=params, noise=known, num_prompt=num_prompt)
 
     def _checked(self, text: Sequence[int] | Ints, num_rows: int, length: int) -> Ints:
         committed = np.array(text, dtype=np.int64)  # a copy: it is remembered

@@ -120,3 +120,17 @@ def test_padding_of_a_lattice_law_is_never_drafted():
     grower.expand(nodes, laws.ids, laws.probs)
     assert len(grower.finish().tokens) == 2 + 2 + 4
     assert grower.parents[2:].tolist().count(nodes[0]) == 2
+
+
+def test_sharpness_is_a_power_of_every_score_before_it_is_normalised():
+    draft = SmallDraft(5, 4, 3)
+    sharp, plain = (TreeGrower(BASE, num_nodes=20, max_depth=3, noise=draft.noise, sharpness=s) for s in (2.5, 1.0))
+    powered = TreeGrower(BASE, num_nodes=20, max_depth=3, noise=None)
+    for grower in (sharp, plain, powered):
+        while len(nodes := grower.frontier(1)):
+            path = path_of(nodes[0], grower.tokens, grower.parents)
+            law = draft.laws[path]
+            weights = (law * np.exp(draft.table[BASE + len(path)])) ** 2.5 if grower is powered else law
+            grower.expand(nodes, np.arange(4)[None], weights[None])
+    trees = [(t.tokens.tolist(), t.parents.tolist()) for t in (sharp.finish(), plain.finish(), powered.finish())]
+    assert trees[0] == trees[2] != trees[1]

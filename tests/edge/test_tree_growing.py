@@ -77,7 +77,13 @@ def reference(
 ) -> CoupledTree:
     """A node at a time, each path through transformers from its first token on, every token of the vocabulary a candidate."""
     is_greedy = params.temperature == 0.0
-    grower = TreeGrower(len(text), num_nodes=num_nodes, max_depth=max_depth, noise=None if is_greedy else partial(gumbel, seed))
+    grower = TreeGrower(
+        len(text),
+        num_nodes=num_nodes,
+        max_depth=max_depth,
+        noise=None if is_greedy else partial(gumbel, seed),
+        sharpness=1.6 * (params.temperature or 1.0),
+    )
     law = SamplingParams() if is_greedy else params
     while (frontier := grower.frontier(1)).size:
         path = path_to(grower.tokens, grower.parents, int(frontier[0]))
