@@ -19,6 +19,7 @@ from cluster.link_trace import LinkTrace
 from cluster.relay import End, Way
 from cluster.shaper import Shaper
 
+_TURNS_TO_MAKE = 3  # of the event loop, from when a connection is accepted until its socket is ours
 _NO_TRACE = LinkTrace()
 
 
@@ -53,6 +54,10 @@ class EmulatedLink:
 
     async def __aexit__(self, *_: object) -> None:
         self._refused_until = math.inf
+        # asyncio loses a connection that it has accepted, and for which it has no transport yet, when the server is closed.
+        self._loop.remove_reader(self._server.sockets[0].fileno())
+        for _turn in range(_TURNS_TO_MAKE):
+            await asyncio.sleep(0)
         self._server.close()
         for event in self._events:
             event.cancel()
@@ -63,7 +68,8 @@ class EmulatedLink:
         ends = self._ends()
         for end in ends:
             end.abort()
-        await asyncio.gather(*(end.lost for end in ends))
+        if ends:
+            await asyncio.wait([end.lost for end in ends])
         await self._server.wait_closed()
 
     @property

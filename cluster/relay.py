@@ -17,7 +17,7 @@ from typing import cast
 from cluster.link_clock import LinkClock
 from cluster.shaper import Flow, Shaper
 
-_MAX_BYTES = 1 << 20  # under way in one direction; one read of each connection may come on top
+_MAX_BYTES = 1 << 20  # under way in one direction; one read of a socket may come on top
 _EARLY_S = 0.00075  # an event loop rounds its waiting up to whole milliseconds, and wakes up late: what that comes to is given back
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER for no time at all
 

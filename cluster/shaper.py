@@ -41,7 +41,7 @@ class Shaper:
         self._free_at = -math.inf
 
     def due(self, num_bytes: int) -> float:
-        """When the last of `num_bytes` that go in now comes out, taken alone: a flow's order is the flow's affair."""
+        """When the last of `num_bytes` that go in now comes out, if nothing on its connection holds it up."""
         profile = self._profile
         self._free_at = max(self._clock(), self._free_at) + num_bytes * 8 / self._bits_per_s
         due = self._free_at + profile.one_way_s
@@ -58,7 +58,6 @@ class Flow:
     def __init__(self, shaper: Shaper) -> None:
         self._shaper = shaper
         self._pieces: deque[tuple[float, memoryview]] = deque()
-        self._last_due = -math.inf
         self._end_due = math.inf
         self.num_bytes = 0
 
@@ -66,15 +65,15 @@ class Flow:
         view, size = memoryview(data), self._shaper.piece_bytes
         for start in range(0, len(data), size):
             piece = view[start : start + size]
-            self._pieces.append((self._due(len(piece)), piece))
+            self._pieces.append((self._shaper.due(len(piece)), piece))
         self._add(len(data))
 
     def end(self) -> None:
         """No bytes follow. The other side learns of it when all of them have come, and no sooner than a byte would have."""
-        self._end_due = self._due(0)
+        self._end_due = self._shaper.due(0)
 
     def take(self, until: float) -> bytes:
-        """What is due by `until`, in order, and no longer under way."""
+        """What is due by `until`, and no longer under way. What is due later holds up what was sent after it."""
         taken = []
         while self._pieces and self._pieces[0][0] <= until:
             taken.append(self._pieces.popleft()[1])
@@ -95,10 +94,6 @@ class Flow:
     def next_due(self) -> float:
         """When there is something to take, or the end to be told; infinite while nothing is under way."""
         return self._pieces[0][0] if self._pieces else self._end_due
-
-    def _due(self, num_bytes: int) -> float:
-        self._last_due = max(self._last_due, self._shaper.due(num_bytes))
-        return self._last_due
 
     def _add(self, num_bytes: int) -> None:
         self.num_bytes += num_bytes
