@@ -50,3 +50,16 @@ def write_into(page: Path, shown: Sequence[Table]) -> None:
 def rows_of(figures: Figures, metric: str, **case: Any) -> list[Any]:
     """The figures' rows of a metric, of all cases that have all of `case`."""
     return [row for row in figures.rows if row["metric"] == metric and case.items() <= dict(row["case"]).items()]  # type: ignore[call-overload]
+
+
+def number(row: Any) -> str:
+    return _short(row["value"])
+
+
+def interval(row: Any) -> str:
+    return f"{_short(row['value'])} ({_short(row['low'])} - {_short(row['high'])})"
+
+
+def _short(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"

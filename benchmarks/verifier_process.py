@@ -21,11 +21,13 @@ _PATIENCE_S = 120.0
 
 
 @contextmanager
-def verifier_process(num_threads: int) -> Iterator[str]:
-    """Its address, once it serves. Raises `TimeoutError`, or `EOFError` where it ends, when it does not."""
+def verifier_process(num_threads: int, step_at_least_s: float = 0.0) -> Iterator[str]:
+    """Its address, once it serves. Steps are padded to `step_at_least_s` (*emulated*). Raises `TimeoutError`, or `EOFError` where it
+    ends, when it does not.
+    """
     context = get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_run, args=(there, num_threads), daemon=True)
+    process = context.Process(target=_run, args=(there, num_threads, step_at_least_s), daemon=True)
     process.start()
     there.close()  # so that its death is seen here
     try:
@@ -37,14 +39,15 @@ def verifier_process(num_threads: int) -> Iterator[str]:
         process.join()
 
 
-def _run(parent: Connection, num_threads: int) -> None:
+def _run(parent: Connection, num_threads: int, step_at_least_s: float) -> None:
     torch.set_num_threads(num_threads)
-    asyncio.run(_serve(parent))
+    asyncio.run(_serve(parent, step_at_least_s))
 
 
-async def _serve(parent: Connection) -> None:
+async def _serve(parent: Connection, step_at_least_s: float) -> None:
     """Until the parent closes its end."""
-    async with VerifierServer(demo_model("target"), "127.0.0.1:0", memory_gib=_MEMORY_GIB) as server:
+    server = VerifierServer(demo_model("target"), "127.0.0.1:0", memory_gib=_MEMORY_GIB, step_at_least_s=step_at_least_s)
+    async with server:
         await server.loaded()
         parent.send(server.port)
         with suppress(EOFError):

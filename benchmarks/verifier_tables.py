@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks import capacity, neighbours, step_overhead
-from benchmarks.table import Table, rows_of
+from benchmarks.table import Table, interval, number, rows_of
 from cluster.figures import Figures
 
 
@@ -24,7 +24,7 @@ def _overhead(figures: Figures) -> Table:
         what = f"blocks, K={case['K']} L={case['L']}" if case["system"] == "blocks" else "plain"
         others = [_one(figures, metric, case) for metric in ("tokens_per_step", "step_ms", "forward_ms")]
         limit = f"{step_overhead.LIMITS[case['model']]:g}" if case["system"] == "blocks" else ""
-        rows.append((_model(case), what, str(case["batch"]), *(_number(other) for other in others), _interval(row), limit))
+        rows.append((_model(case), what, str(case["batch"]), *(number(other) for other in others), interval(row), limit))
     header = ("target", "sessions send", "B", "tokens a step", "step, ms", "forward, ms", "step / forward", "at most")
     return Table("overhead", "a step against the bare forward on as many tokens", header, tuple(rows))
 
@@ -33,15 +33,13 @@ def _transformers(figures: Figures) -> Table:
     rows = []
     for row in rows_of(figures, "speedup_vs_naive"):
         case = row["case"]
-        rows.append((_asked(case), _sampling(case), case["against"], _interval(row)))
+        rows.append((_asked(case), _sampling(case), case["against"], interval(row)))
     header = ("requests", "sampling", "against", "times as fast")
     return Table("speedup", "how much faster than `generate`, turn by turn", header, tuple(rows))
 
 
 def _pace(figures: Figures) -> Table:
-    rows = [
-        (_asked(row["case"]), _sampling(row["case"]), row["case"]["system"], _interval(row)) for row in rows_of(figures, "tokens_per_s")
-    ]
+    rows = [(_asked(row["case"]), _sampling(row["case"]), row["case"]["system"], interval(row)) for row in rows_of(figures, "tokens_per_s")]
     return Table("pace", "tokens a second, of all requests together", ("requests", "sampling", "system", "tokens/s"), tuple(rows))
 
 
@@ -59,9 +57,9 @@ def _capacity(figures: Figures) -> Table:
                 f"{case['temperature']:g}",
                 f"K={case['K']} L={case['L']} S={case['S']}",
                 case["acceptance"],
-                _number(per_round),
+                number(per_round),
                 *(f"{1e3 * found['value']:.2f}" for found in (ours, plain)),
-                _interval(row),
+                interval(row),
                 f"{capacity.LIMITS[case['model']]:g}" if case["temperature"] == 1.0 else "",
             )
         )
@@ -78,9 +76,9 @@ def _neighbours(figures: Figures) -> Table:
         for at in (50, 95):
             for streams in (0, case["hog_streams"]):
                 where = {"system": case["system"], "hog_streams": streams, "against": case["hog_streams"]}
-                cells.append(_number(_one(figures, f"time_per_token_ms_p{at}", where)))
+                cells.append(number(_one(figures, f"time_per_token_ms_p{at}", where)))
         limit = f"{neighbours.LIMIT:g}" if case["hog_streams"] == 1 else ""
-        rows.append((what, str(case["hog_streams"]), *cells, _interval(row), limit))
+        rows.append((what, str(case["hog_streams"]), *cells, interval(row), limit))
     header = ("victim", "hog's streams", "p50 alone, ms", "p50 beside it", "p95 alone, ms", "p95 beside it", "p95, times", "at most")
     return Table("neighbours", "a victim's time per token beside a client of the largest legal blocks", header, tuple(rows))
 
@@ -103,16 +101,3 @@ def _asked(case: dict[str, Any]) -> str:
 
 def _sampling(case: dict[str, Any]) -> str:
     return f"temperature {case['temperature']:g}" if case["temperature"] else "greedy"
-
-
-def _number(row: Any) -> str:
-    return _short(row["value"])
-
-
-def _interval(row: Any) -> str:
-    return f"{_short(row['value'])} ({_short(row['low'])} - {_short(row['high'])})"
-
-
-def _short(value: float) -> str:
-    """Three digits, or all before the point."""
-    return f"{value:.3g}" if value < 100 else f"{value:.0f}"

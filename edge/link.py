@@ -30,7 +30,7 @@ _CHANNEL = [
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 10_000),  # in spite of its name: how long one attempt may take
     ("grpc.max_reconnect_backoff_ms", 2_000),
 ]
 _CUT = "Internal error from Core"  # how grpc.aio names a write to a call that ends at that moment
