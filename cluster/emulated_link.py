@@ -1,72 +1,156 @@
-"""A TCP relay that stands where a network would: for now a perfect link that counts bytes.
+"""A TCP relay that stands where a network would, and is as slow, as thin and as unreliable as it is told to be.
 
-What it counts is what a socket carries: gRPC's and HTTP/2's framing included, TCP's headers not. Delay, bandwidth and
-loss are to come. Knows bytes; knows nothing of what they mean.
+What it counts is what a socket carries: gRPC's and HTTP/2's framing included, TCP's headers not. Knows bytes; knows
+nothing of what they mean.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable
+import math
 from typing import Self
 
-_CHUNK_BYTES = 1 << 16
+import numpy as np
+
+from cactus_core.errors import InvalidInput
+from cluster.link_clock import LinkClock
+from cluster.link_profile import PROFILES, LinkProfile
+from cluster.link_trace import LinkTrace
+from cluster.relay import End, Way
+from cluster.shaper import Shaper
+
+_TURNS_TO_MAKE = 3  # of the event loop, from when a connection is accepted until its socket is ours
+_NO_TRACE = LinkTrace()
 
 
 class EmulatedLink:
-    """Relays `127.0.0.1:port` to `endpoint`, an async context. `up_bytes` and `down_bytes` count since the last `reset`."""
+    """Relays `127.0.0.1:port` to `endpoint`, an async context that leaves no connection open.
 
-    def __init__(self, endpoint: str) -> None:
+    The bandwidth is the link's, not a connection's. A new connection takes a round trip before its first byte leaves, as
+    TCP's handshake does. At most 1 MiB is under way each way: a link whose bandwidth times its delay is more carries less.
+    `trace` is followed from when the link is entered. `seed` draws jitter and loss; which bytes they meet depends on how the
+    senders' writes are read.
+    """
+
+    def __init__(self, endpoint: str, profile: LinkProfile = PROFILES["perfect"], *, seed: int = 0, trace: LinkTrace = _NO_TRACE) -> None:
         host, _, port = endpoint.rpartition(":")
+        if not (host and port.isdigit()):
+            raise InvalidInput(f"a link needs an endpoint like 127.0.0.1:8000, not {endpoint!r}")
         self._far = host, int(port)
-        self._connections: set[asyncio.Task[None]] = set()
-        self.reset()
+        self._profile, self._seed, self._trace = profile, seed, trace
+        self._refused_until = -math.inf
+        self._connecting: set[asyncio.Task[None]] = set()
 
-    def reset(self) -> None:
-        self.up_bytes = self.down_bytes = 0
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._clock = LinkClock(self._loop.time)
+        up, down = (np.random.default_rng((self._seed, direction)) for direction in range(2))
+        self._up = Way(Shaper(self._profile, self._profile.up_bits_per_s, up, self._clock.now), self._clock)
+        self._down = Way(Shaper(self._profile, self._profile.down_bits_per_s, down, self._clock.now), self._clock)
+        self._server = await self._loop.create_server(self._new_connection, "127.0.0.1", 0)
+        self._events = [self._loop.call_later(at_s, self.set_profile, profile) for at_s, profile in self._trace.steps]
+        self._events += [self._loop.call_later(at_s, self.cut) for at_s in self._trace.cuts_s]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        # asyncio loses a connection that it has accepted, and for which it has no transport yet, when the server is closed.
+        self._loop.remove_reader(self._server.sockets[0].fileno())
+        for _turn in range(_TURNS_TO_MAKE):
+            await asyncio.sleep(0)
+        self._server.close()
+        for event in self._events:
+            event.cancel()
+        connecting = tuple(self._connecting)
+        for task in connecting:
+            task.cancel()
+        await asyncio.gather(*connecting, return_exceptions=True)
+        ends = self._ends()
+        for end in ends:
+            end.abort()
+        if ends:
+            await asyncio.wait([end.lost for end in ends])
+        await self._server.wait_closed()
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
-        return self
+    @property
+    def profile(self) -> LinkProfile:
+        return self._profile
 
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for connection in tuple(self._connections):
-            connection.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+    @property
+    def up_bytes(self) -> int:
+        """Bytes that the edge's side has sent into the link since the last `reset`; `down_bytes` are the cloud's."""
+        return self._up.num_bytes
 
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101  # a server's callback always runs in one
-        self._connections.add(task)
+    @property
+    def down_bytes(self) -> int:
+        return self._down.num_bytes
+
+    @property
+    def up_writes(self) -> int:
+        """How often bytes were read from the edge's side: its writes, where they are apart in time. `down_writes` likewise."""
+        return self._up.num_reads
+
+    @property
+    def down_writes(self) -> int:
+        return self._down.num_reads
+
+    def reset(self) -> None:
+        """Sets all counts to zero."""
+        self._up.reset_counts()
+        self._down.reset_counts()
+
+    def set_profile(self, profile: LinkProfile) -> None:
+        """For what goes in from now on. What is under way comes when it would have come; what follows it on its connection, after it."""
+        self._profile = profile
+        self._up.shaper.follow(profile, profile.up_bits_per_s)
+        self._down.shaper.follow(profile, profile.down_bits_per_s)
+
+    def cut(self) -> None:
+        """Resets all connections at both ends, now. What is under way is lost. New connections are welcome."""
+        for task in self._connecting:
+            task.cancel()
+        for end in self._ends():
+            end.reset()
+        self._up.shaper.empty()
+        self._down.shaper.empty()
+
+    def stall(self, seconds: float) -> None:
+        """Nothing passes for so long, either way; then all goes on as it was, that much later."""
+        self._clock.stall(seconds)
+
+    def refuse(self, seconds: float) -> None:
+        """For so long a new connection is reset as soon as it is made; those that are open stay."""
+        if not seconds >= 0.0:
+            raise InvalidInput(f"a link can refuse connections for 0 or more seconds, not {seconds}")
+        self._refused_until = max(self._refused_until, self._loop.time() + seconds)
+
+    def _ends(self) -> set[End]:
+        return self._up.ends | self._down.ends
+
+    def _new_connection(self) -> End:
+        near, far = End(self._up, self._accepted), End(self._down, _start_both)
+        near.other, far.other = far, near
+        return near
+
+    def _accepted(self, near: End) -> None:
+        if self._loop.time() < self._refused_until:
+            near.reset()
+            return
+        task = self._loop.create_task(self._connect(near))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, near: End) -> None:
+        await asyncio.sleep(self._profile.round_trip_s)
         try:
-            # Either side may reset the connection at any time: then it is over, and so is the relay's part.
-            with contextlib.suppress(ConnectionError):
-                far_reader, far_writer = await asyncio.open_connection(*self._far)
-                await asyncio.gather(_pump(reader, far_writer, self._count_up), _pump(far_reader, writer, self._count_down))
-        except asyncio.CancelledError:
-            pass  # the link is being closed
-        finally:
-            writer.close()
-            self._connections.discard(task)
-
-    def _count_up(self, num_bytes: int) -> None:
-        self.up_bytes += num_bytes
-
-    def _count_down(self, num_bytes: int) -> None:
-        self.down_bytes += num_bytes
+            await self._loop.create_connection(lambda: near.other, *self._far)
+        except OSError:
+            near.reset()
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: Callable[[int], None]) -> None:
-    try:
-        while data := await reader.read(_CHUNK_BYTES):
-            count(len(data))
-            writer.write(data)
-            await writer.drain()
-    finally:
-        writer.close()
+def _start_both(far: End) -> None:
+    far.start()
+    far.other.start()
