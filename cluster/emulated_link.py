@@ -53,7 +53,6 @@ class EmulatedLink:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._refused_until = math.inf
         # asyncio loses a connection that it has accepted, and for which it has no transport yet, when the server is closed.
         self._loop.remove_reader(self._server.sockets[0].fileno())
         for _turn in range(_TURNS_TO_MAKE):
