@@ -33,4 +33,5 @@ class Backoff:
         self._num_failures += 1
         if now - self._since >= self.patience_s:
             return None
-        return random.uniform(0.0, min(self.most_s, self.first_s * 2.0 ** (self._num_failures - 1)))  # noqa: S311  # no secret rests on it
+        longest_s = min(self.most_s, self.first_s * 2.0 ** min(self._num_failures - 1, 64))  # a power that is still a float
+        return random.uniform(0.0, longest_s)  # noqa: S311  # no secret rests on it

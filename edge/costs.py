@@ -5,10 +5,10 @@ Knows seconds and sizes; knows nothing of what took them.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
+from itertools import accumulate
 from statistics import median
-
-import numpy as np
 
 _PER_SIZE = 7  # of each size: a median of so few follows a change, and forgets a hiccup
 
@@ -22,23 +22,27 @@ class CostBySize:
 
     def __init__(self) -> None:
         self._measured: dict[int, deque[tuple[int, float]]] = {}
+        self._sizes: list[float] = []
+        self._seconds: list[float] = []
 
     def __bool__(self) -> bool:
-        return bool(self._measured)
+        return bool(self._sizes)
 
     def add(self, size: int, seconds: float) -> None:
         self._measured.setdefault(size.bit_length(), deque(maxlen=_PER_SIZE)).append((size, seconds))
+        alike = [self._measured[bits] for bits in sorted(self._measured)]
+        self._sizes = [median(size for size, _ in own) for own in alike]
+        self._seconds = list(accumulate((median(seconds for _, seconds in own) for own in alike), max))
 
     def at(self, size: int) -> float:
         """Raises `ValueError` before anything was measured."""
-        points = [(median(s for s, _ in own), median(t for _, t in own)) for _, own in sorted(self._measured.items())]
-        if not points:
+        if not self._sizes:
             raise ValueError("nothing was measured yet")
-        sizes, seconds = np.array(points, dtype=np.float64).T
-        seconds = np.maximum.accumulate(seconds)
-        if size > sizes[-1] and len(sizes) > 1:
-            return float(seconds[-1] + (size - sizes[-1]) * (seconds[-1] - seconds[-2]) / (sizes[-1] - sizes[-2]))
-        return float(np.interp(size, sizes, seconds))
+        if len(self._sizes) == 1 or size <= self._sizes[0]:
+            return self._seconds[0]
+        after = min(bisect_left(self._sizes, size), len(self._sizes) - 1)
+        (left, right), (least, most) = self._sizes[after - 1 : after + 1], self._seconds[after - 1 : after + 1]
+        return least + (size - left) * (most - least) / (right - left)
 
 
 class Recent:

@@ -8,12 +8,11 @@ Knows drafts and texts; knows nothing of time, of links or of who decides.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
 
-from cactus_core.coins import Bools, Floats, Ints
+from cactus_core.coins import Floats
 from cactus_core.coupled import CoupledTree
 
 _WINDOW = 64  # outcomes remembered: what is drafted well changes along a text
@@ -47,25 +46,31 @@ class Survival:
     """Outcomes of drafts, the newest of them."""
 
     def __init__(self) -> None:
-        self._outcomes: deque[tuple[Ints, int, bool]] = deque(maxlen=_WINDOW)
+        self._places = np.full((_WINDOW, _DEEPEST), _NOWHERE)
+        self._num_drafted, self._is_open = np.zeros(_WINDOW, dtype=np.int64), np.zeros(_WINDOW, dtype=np.bool_)
+        self._num_added = 0
+        self._curves: dict[tuple[int, ...], dict[int, Floats]] = {}  # asked for oftener than outcomes come
 
     @property
     def num_outcomes(self) -> int:
-        return len(self._outcomes)
+        return min(self._num_added, _WINDOW)
 
     @property
     def largest(self) -> int:
         """The most tokens that any remembered draft had; of larger ones nothing is known."""
-        return max((num_drafted for _, num_drafted, _ in self._outcomes), default=0)
+        return int(self._num_drafted.max())
 
     def add(self, places: Sequence[int], num_drafted: int, *, is_open: bool) -> None:
         """Of `num_drafted` tokens, in the drafter's order, those at `places` came true, one after the other. `is_open`: nothing
         contradicted the next, so that it may have come true as well.
         """
         if num_drafted:
-            padded = np.full(_DEEPEST, _NOWHERE)
-            padded[: len(places)] = places[:_DEEPEST]
-            self._outcomes.append((padded, num_drafted, is_open))
+            oldest = self._num_added % _WINDOW
+            self._places[oldest] = _NOWHERE
+            self._places[oldest, : len(places)] = places[:_DEEPEST]
+            self._num_drafted[oldest], self._is_open[oldest] = num_drafted, is_open
+            self._num_added += 1
+            self._curves.clear()
 
     def curves(self, sizes: Sequence[int]) -> dict[int, Floats]:
         """For each of the ascending `sizes` that was tried, `[D]`: the probability that 1, 2, ... D tokens of such drafts come true.
@@ -73,6 +78,12 @@ class Survival:
         Larger drafts are tried less often. What one brings beyond the size before it is told by the outcomes that know both, so
         that few of them say little of the difference, and nothing of the whole.
         """
+        key = tuple(sizes)
+        if key not in self._curves:
+            self._curves[key] = self._curves_of(key)
+        return self._curves[key]
+
+    def _curves_of(self, sizes: tuple[int, ...]) -> dict[int, Floats]:
         found: dict[int, Floats] = {}
         before, curve = 0, np.zeros(_DEEPEST)
         for size in sizes:
@@ -85,7 +96,10 @@ class Survival:
 
     def _reached(self, size: int) -> Floats:
         """The Kaplan-Meier curve of drafts of `size`, as far as any of them went."""
-        lengths, is_open = self._known(size)
+        is_known = self._num_drafted >= size
+        places = self._places[is_known]
+        lengths = (places < size).sum(-1)
+        is_open = self._is_open[is_known] & (lengths == (places < _NOWHERE).sum(-1))
         depths = np.arange(1, 1 + lengths.max())
         reached = (lengths[:, None] >= depths).sum(0)
         at_risk = ((lengths[:, None] >= depths - 1) & ~(is_open[:, None] & (lengths[:, None] == depths - 1))).sum(0)
@@ -95,14 +109,6 @@ class Survival:
 
     def _gained(self, before: int, size: int) -> Floats:
         """How much likelier `size` tokens are to reach each depth than `before`, as if one more outcome had seen no difference."""
-        depths = np.arange(1, 1 + _DEEPEST)
-        places = np.stack([places for places, drafted, _ in self._outcomes if drafted >= size])
+        places, depths = self._places[self._num_drafted >= size], np.arange(1, 1 + _DEEPEST)
         small, large = ((places < most).sum(-1)[:, None] >= depths for most in (before, size))
         return np.asarray((large.sum(0) - small.sum(0)) / (1.0 + len(places)))
-
-    def _known(self, size: int) -> tuple[Ints, Bools]:
-        """Of the outcomes that tell of drafts of `size`: how far they came, and whether only draft or text ended there."""
-        known = [(places, is_open) for places, drafted, is_open in self._outcomes if drafted >= size]
-        places = np.stack([places for places, _ in known])
-        lengths = (places < size).sum(-1)
-        return lengths, np.array([is_open for _, is_open in known]) & (lengths == (places < _NOWHERE).sum(-1))

@@ -1,8 +1,8 @@
 """A cloud, a link and a drafter in virtual time, for tuners: whatever they cost is given, and nothing is waited for.
 
 How well the drafter guesses is given by q, one number in (0, 1] a position: of a tree drafted at some base, the true path's k-th node is
-about the (1 / product of its q's)-th best. The simulation plays the protocol of proto/: the newest tree counts, from where the
-text now ends; with a wait the cloud holds, without one it decodes on.
+about the (1 / product of its q's)-th best. The cloud plays the protocol of proto/: the newest tree counts, from where the text now ends;
+with a wait the cloud holds, without one it decodes on. The edge does and tells its tuner what `edge.hinting` does and tells.
 """
 
 from __future__ import annotations
@@ -10,19 +10,22 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from cactus_core.coins import Floats
 from cactus_core.coupled import CoupledTree
-from edge.plan import TreePlan
+from edge.plan import OFF, TreePlan
 from edge.survival import Foretold
 from edge.tree_tuner import TreeTuner
+
+_TRUE = 1  # every token of the text; wrong guesses are other numbers
 
 
 @dataclass(frozen=True)
 class World:
-    """What things take, in seconds; `round_trip_s` by virtual time."""
+    """What things take, in seconds: a round trip by virtual time, a step by the nodes it reads, a draft by the nodes it has."""
 
     round_trip_s: Callable[[float], float]
     step_s: Callable[[int], float]
@@ -30,141 +33,217 @@ class World:
     mean_q: float = 0.75
     seed: int = 0
 
-    def qualities(self, num_tokens: int) -> np.ndarray:
+    def qualities(self, num_tokens: int) -> Floats:
+        """`[num_tokens + 64]`: q of each position."""
         rng = np.random.default_rng(self.seed)
         return np.clip(rng.beta(3 * self.mean_q, 3 * (1 - self.mean_q), num_tokens + 64), 1e-3, 1.0)
 
 
 @dataclass
 class Run:
-    """When each token came to the edge, and under which plan."""
+    """When each token came to the edge, and under which plan; how many steps the cloud took, and how long all of them took."""
 
-    times: list[float]
-    plans: list[TreePlan]
+    times: list[float] = field(default_factory=list)
+    plans: list[TreePlan] = field(default_factory=list)
+    num_steps: int = 0
+    verifier_s: float = 0.0
 
     def pace(self, first: int = 0, last: int | None = None) -> float:
+        """Tokens a second, of the tokens `first` to `last`."""
         times = self.times[first:last]
         return (len(times) - 1) / (times[-1] - times[0])
 
-
-def places_of(q: np.ndarray, base: int, plan: TreePlan) -> list[int]:
-    """Of the true path's nodes in a tree drafted at `base`, as far as they are in it."""
-    costs = np.cumprod(1.0 / q[base : base + plan.max_depth])
-    places, last = [], -1
-    for cost in costs:
-        last = max(last + 1, int(cost) - 1)
-        if last >= plan.num_nodes:
-            break
-        places.append(last)
-    return places
+    def modes(self, first: int = 0) -> set[str]:
+        return {plan.mode for plan in self.plans[first:]}
 
 
-def tree_of(places: list[int], plan: TreePlan) -> CoupledTree:
-    """A tree whose true path, of tokens 1, lies at `places`; the other nodes are wrong siblings of it."""
-    tokens, parents = np.arange(2, 2 + plan.num_nodes), np.full(plan.num_nodes, -1)
-    above = -1
-    for place in places:
-        tokens[place], parents[place], above = 1, above, place
-    return CoupledTree(0, tokens, parents)
+@dataclass(frozen=True)
+class _Tree:
+    """A drafted tree, as far as it matters: where it starts, how many nodes it has, and which of them lie on the true path."""
+
+    base: int = 0
+    num_nodes: int = 0
+    places: tuple[int, ...] = ()
+
+    def after(self, length: int) -> _Tree:
+        """What of it follows a text of `length` true tokens: its nodes are shared out evenly among the depths down to the first at which
+        all of them are wrong.
+        """
+        num_passed, num_depths = length - self.base, len(self.places) + 1
+        if num_passed >= num_depths:
+            return _Tree(length)
+        return _Tree(length, self.num_nodes - num_passed * self.num_nodes // num_depths, self.places[num_passed:])
+
+    def first(self, num_nodes: int) -> _Tree:
+        return _Tree(self.base, min(num_nodes, self.num_nodes), tuple(place for place in self.places if place < num_nodes))
+
+    def foretold(self) -> Foretold:
+        """The true path at its places; the other nodes are wrong guesses of its first token."""
+        tokens, parents = np.arange(_TRUE + 1, _TRUE + 1 + self.num_nodes), np.full(self.num_nodes, -1)
+        for above, place in zip((-1, *self.places), self.places, strict=False):
+            tokens[place], parents[place] = _TRUE, above
+        return Foretold(CoupledTree(self.base, tokens, parents))
+
+
+@dataclass(frozen=True)
+class _Hint:
+    number: int
+    tree: _Tree
+    wait_s: float
+    came: float
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A decision as the edge is told of it."""
+
+    num_tokens: int
+    num_nodes: int
+    took_s: float
+    number: int
+    hint_age_s: float
+
+
+class _Events:
+    """What happens next: calls in the order of their times, those of one time in the order in which they were planned."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._planned: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = itertools.count()
+
+    def after(self, seconds: float, call: Callable[[], None]) -> None:
+        heapq.heappush(self._planned, (self.now + seconds, next(self._count), call))
+
+    def run(self) -> None:
+        while self._planned:
+            self.now, _, call = heapq.heappop(self._planned)
+            call()
+
+
+class _Cloud:
+    def __init__(self, world: World, events: _Events, num_tokens: int, result: Run, tell: Callable[[_Step], None]) -> None:
+        self._world, self._events, self._num_tokens, self._result, self._tell = world, events, num_tokens, result, tell
+        self._length, self._decided, self._is_busy = 0, 0.0, False
+        self._hint = _Hint(0, _Tree(), 0.0, 0.0)
+
+    def take(self, hint: _Hint) -> None:
+        if hint.number > self._hint.number:
+            self._hint = hint
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Begins a step, unless one is under way, the text has ended or a hint is waited for."""
+        if self._is_busy or self._length >= self._num_tokens:
+            return
+        hint, tree = self._hint, self._hint.tree.after(self._length)
+        held_s = self._decided + hint.wait_s - self._events.now
+        if not tree.num_nodes and hint.tree.base != self._length and held_s > 1e-9:
+            self._events.after(held_s, self.go_on)
+            return
+        took_s = self._world.step_s(tree.num_nodes)
+        num_tokens = min(1 + len(tree.places), self._num_tokens - self._length)
+        age_s = self._events.now + took_s - hint.came
+        self._is_busy = True
+        self._events.after(took_s, lambda: self._decide(_Step(num_tokens, tree.num_nodes, took_s, hint.number, age_s)))
+
+    def _decide(self, step: _Step) -> None:
+        self._length += step.num_tokens
+        self._decided, self._is_busy = self._events.now, False
+        self._result.num_steps += 1
+        self._result.verifier_s += step.took_s
+        self._tell(step)
+        self.go_on()
+
+
+class _Edge:
+    def __init__(self, world: World, events: _Events, tuner: TreeTuner, num_tokens: int, result: Run) -> None:
+        self._world, self._events, self._tuner, self._num_tokens, self._result = world, events, tuner, num_tokens, result
+        self._qualities = world.qualities(num_tokens)
+        self._cloud = _Cloud(world, events, num_tokens, result, self._on_the_way_down)
+        self._length, self._last_base, self._is_drafting = 0, -1, False
+        self._number, self._acknowledged, self._told_wait_s = 0, 0, 0.0
+        self._sent: dict[int, float] = {}
+        self._followed: list[Foretold] = []
+        self._last_decided: float | None = None
+
+    def start(self) -> None:
+        self._cloud.go_on()
+        self._draft()
+
+    @property
+    def _half_trip_s(self) -> float:
+        return self._world.round_trip_s(self._events.now) / 2
+
+    def _on_the_way_down(self, step: _Step) -> None:
+        self._events.after(self._half_trip_s, lambda: self._decided(step))
+
+    def _decided(self, step: _Step) -> None:
+        now = self._events.now
+        if step.number > self._acknowledged:
+            self._tuner.came_back(now - self._sent[step.number] - step.hint_age_s)
+            self._acknowledged = step.number
+        self._length += step.num_tokens
+        for foretold in self._followed:
+            foretold.follow([_TRUE] * step.num_tokens)
+            if foretold.is_over:
+                self._tuner.came_true(foretold)
+        self._followed = [foretold for foretold in self._followed if not foretold.is_over]
+        self._tuner.decided(step.num_nodes, step.num_tokens, step.took_s, 0.0 if self._last_decided is None else now - self._last_decided)
+        self._last_decided = now
+        self._result.times += [now] * step.num_tokens
+        self._result.plans += [self._tuner.current] * step.num_tokens
+        self._draft()
+
+    def _draft(self) -> None:
+        if self._is_drafting:
+            return
+        if self._told_wait_s and not self._tuner.current.num_nodes:
+            self._send(_Tree(self._length), 0.0)
+        if self._last_base == self._length or self._length >= self._num_tokens - 1:
+            return
+        is_probe = self._tuner.wants_probe
+        plan = self._tuner.probe if is_probe else self._tuner.to_draft()
+        if not plan.num_nodes:
+            return
+        self._is_drafting, self._last_base = True, self._length
+        took_s = self._world.draft_s(plan.num_nodes)
+        tree = _Tree(self._length, plan.num_nodes, self._places(plan))
+        self._events.after(took_s, lambda: self._drafted(tree, took_s, is_probe=is_probe))
+
+    def _places(self, plan: TreePlan) -> tuple[int, ...]:
+        """Of the true path's nodes in a tree drafted where the text now ends, as far as they are in it."""
+        places: list[int] = []
+        for cost in np.cumprod(1.0 / self._qualities[self._length : self._length + plan.max_depth]):
+            place = max(places[-1] + 1 if places else 0, int(cost) - 1)
+            if place >= plan.num_nodes:
+                break
+            places.append(place)
+        return tuple(places)
+
+    def _drafted(self, tree: _Tree, took_s: float, *, is_probe: bool) -> None:
+        self._is_drafting = False
+        foretold = tree.foretold()
+        foretold.follow([_TRUE] * (self._length - tree.base))
+        self._followed.append(foretold)
+        self._tuner.drafted(tree.num_nodes, took_s, 100)
+        plan = OFF if is_probe else self._tuner.current
+        live = tree.first(plan.num_nodes).after(self._length)
+        if is_probe or plan.wait_s or live.num_nodes:
+            self._send(live, plan.wait_s)
+        self._draft()
+
+    def _send(self, tree: _Tree, wait_s: float) -> None:
+        self._number, self._told_wait_s = self._number + 1, wait_s
+        self._sent[self._number] = self._events.now
+        half_s = self._half_trip_s
+        hint = _Hint(self._number, tree, wait_s, self._events.now + half_s)
+        self._events.after(half_s, lambda: self._cloud.take(hint))
 
 
 def run(world: World, tuner: TreeTuner, num_tokens: int) -> Run:
-    """The true text is all 1s; `tuner` is told what an edge would tell it."""
-    q = world.qualities(num_tokens)
-    events: list[tuple[float, int, str, tuple]] = []
-    count = itertools.count()
-    result = Run([], [])
-    # The cloud's: the text's length, the newest tree (base, places, nodes, when it came, its number), until when it holds.
-    length, tree, wait_s, is_busy, decided_at = 0, (0, [], 0, 0.0, 0), 0.0, False, 0.0
-    # The edge's.
-    known, drafting, last_base, number, acknowledged, last_at, told_wait_s = 0, False, -1, 0, 0, None, 0.0
-    sent: dict[int, float] = {}
-    followed: list[tuple[int, Foretold]] = []
-
-    def at(when, what, *values):
-        heapq.heappush(events, (when, next(count), what, values))
-
-    def live(where):
-        base, places, nodes, *_ = tree
-        done = where - base
-        return places[done:], max(nodes - done * nodes // max(len(places), 1), 0) if done < len(places) else 0
-
-    def step(now):
-        nonlocal is_busy
-        places, nodes = live(length)
-        if is_busy or length >= num_tokens:
-            return
-        if not places and wait_s and now < decided_at + wait_s and tree[0] != length:
-            at(decided_at + wait_s, "hold over")
-            return
-        is_busy = True
-        took = world.step_s(nodes)
-        at(now + took, "decided", len(places) + 1, nodes, took, tree[4], now + took - tree[3])
-
-    def draft(now):
-        nonlocal drafting, last_base, number, told_wait_s
-        if not drafting and told_wait_s and not tuner.current.num_nodes:
-            number, told_wait_s = number + 1, 0.0
-            sent[number] = now
-            at(now + world.round_trip_s(now) / 2, "hint", (known, [], 0, now + world.round_trip_s(now) / 2, number), 0.0)
-        if drafting or last_base == known or known >= num_tokens - 1:
-            return
-        is_probe = tuner.wants_probe
-        plan = tuner.probe if is_probe else tuner.to_draft()
-        if plan.num_nodes:
-            drafting, last_base = True, known
-            took = world.draft_s(plan.num_nodes)
-            at(now + took, "drafted", known, plan, is_probe, took)
-
-    step(0.0)
-    draft(0.0)
-    while events:
-        now, _, what, values = heapq.heappop(events)
-        half = world.round_trip_s(now) / 2
-        if what == "decided":
-            emitted, nodes, took, newest, age = values
-            is_busy, decided_at = False, now
-            at(now + half, "told", min(emitted, num_tokens - length), nodes, took, newest, age)
-            length = min(length + emitted, num_tokens)
-            step(now)
-        elif what == "hold over":
-            step(now)
-        elif what == "hint":
-            if values[0][4] > tree[4]:
-                tree, wait_s = values
-            step(now)
-        elif what == "told":
-            emitted, nodes, took, newest, age = values
-            if newest > acknowledged:
-                tuner.came_back(now - sent[newest] - age)
-                acknowledged = newest
-            known += emitted
-            for _, foretold in followed:
-                foretold.follow([1] * emitted)
-            for _, foretold in followed:
-                if foretold.is_over:
-                    tuner.came_true(foretold)
-            followed = [(base, each) for base, each in followed if not each.is_over]
-            tuner.decided(nodes, emitted, took, 0.0 if last_at is None else now - last_at)
-            last_at = now
-            result.times += [now] * emitted
-            result.plans += [tuner.current] * emitted
-            draft(now)
-        elif what == "drafted":
-            base, plan, is_probe, took = values
-            drafting = False
-            places = places_of(q, base, plan)
-            foretold = Foretold(tree_of(places, plan))
-            foretold.follow([1] * (known - base))
-            followed.append((base, foretold))
-            tuner.drafted(plan.num_nodes, took, 100)
-            done, plan = known - base, TreePlan(0, 0, 0.0) if is_probe else tuner.current
-            places = [place for place in places[done:] if place < plan.num_nodes]
-            if is_probe or plan.wait_s or places:
-                number, told_wait_s = number + 1, plan.wait_s
-                sent[number] = now
-                at(now + half, "hint", (known, places, plan.num_nodes, now + half, number), plan.wait_s)
-            draft(now)
-        if length >= num_tokens and known >= num_tokens:
-            break
+    """A text of `num_tokens`, to its end; `tuner` is told what an edge would tell it."""
+    result, events = Run(), _Events()
+    _Edge(world, events, tuner, num_tokens, result).start()
+    events.run()
     return result

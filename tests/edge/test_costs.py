@@ -1,0 +1,71 @@
+"""What things take, by size: medians, straight lines, never falling."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.costs import CostBySize, Recent
+
+measures = st.lists(st.tuples(st.integers(0, 96), st.floats(0.0, 10.0)), min_size=1, max_size=60)
+
+
+def costs_of(measured):
+    costs = CostBySize()
+    for size, seconds in measured:
+        costs.add(size, seconds)
+    return costs
+
+
+@given(measures)
+def test_larger_never_costs_less(measured):
+    costs = costs_of(measured)
+    told = [costs.at(size) for size in range(130)]
+    assert told == sorted(told)
+    assert told[0] >= 0.0
+
+
+def test_nothing_measured_is_said():
+    assert not CostBySize()
+    with pytest.raises(ValueError, match="nothing was measured"):
+        CostBySize().at(3)
+
+
+def test_of_one_size_alone_others_are_taken_to_cost_the_same():
+    costs = costs_of([(8, 0.3)])
+    assert costs
+    assert (costs.at(0), costs.at(8), costs.at(96)) == (0.3, 0.3, 0.3)
+
+
+def test_lines_join_the_sizes_and_the_last_goes_on():
+    costs = costs_of([(0, 1.0), (8, 2.0), (32, 8.0)])
+    assert [costs.at(size) for size in (0, 4, 8, 20, 32, 64)] == [1.0, 1.5, 2.0, 5.0, 8.0, 16.0]
+
+
+def test_no_draft_and_a_draft_of_one_are_told_apart():
+    costs = costs_of([(0, 1.0), (1, 3.0)])
+    assert (costs.at(0), costs.at(1)) == (1.0, 3.0)
+
+
+def test_a_hiccup_is_forgotten_and_a_change_followed():
+    costs = costs_of([(8, 1.0)] * 7 + [(8, 50.0)] * 3)
+    assert costs.at(8) == 1.0
+    costs.add(8, 50.0)
+    assert costs.at(8) == 50.0
+
+
+def test_sizes_of_one_power_of_two_stand_together_at_their_median():
+    costs = costs_of([(8, 1.0), (10, 2.0), (15, 9.0), (16, 9.0)])
+    assert costs.at(10) == 2.0
+    assert costs.at(13) == pytest.approx(5.5)
+
+
+def test_the_recent_median_follows_the_last_few():
+    recent = Recent(3)
+    assert not recent
+    assert recent.value(7.0) == 7.0
+    for value in (1.0, 100.0, 2.0):
+        recent.add(value)
+    assert recent
+    assert recent.value(7.0) == 2.0
+    recent.add(100.0)
+    assert recent.value(7.0) == 100.0
