@@ -27,22 +27,9 @@ def likeliest(logits: NDArray[np.floating], params: SamplingParams, support_size
     return kept, probabilities(np.take_along_axis(logits, kept, -1), params)
 
 
-def lattice_laws(logits: NDArray[np.floating], params: SamplingParams, support_size: int, bits: int) -> LatticeLaws:
-    """The lattice laws nearest to `likeliest`."""
-    kept, probs = likeliest(logits, params, support_size)
-    order = np.argsort(kept, axis=-1)
-    ids = np.take_along_axis(kept, order, -1)
+def on_lattice(ids: Ints, probs: Floats, bits: int) -> LatticeLaws:
+    """The lattice laws nearest to `probs` `[N, S]` of the tokens `ids` `[N, S]`; what has probability 0 may be any token."""
+    order = np.argsort(ids, axis=-1, kind="stable")
+    ids = np.take_along_axis(ids, order, -1)
     laws = quantise(np.take_along_axis(probs, order, -1), ids.shape[-1], bits)
     return LatticeLaws(np.where(laws.counts > 0, np.take_along_axis(ids, laws.ids, -1), 0), laws.counts, bits)
-
-
-def joined(laws: list[LatticeLaws]) -> LatticeLaws:
-    """All laws in one, as wide as the widest."""
-    num_laws, width = sum(len(law.ids) for law in laws), max(law.ids.shape[1] for law in laws)
-    ids, counts = np.zeros((2, num_laws, width), dtype=np.int64)
-    start = 0
-    for law in laws:
-        place = np.s_[start : start + len(law.ids), : law.ids.shape[1]]
-        ids[place], counts[place] = law.ids, law.counts
-        start += len(law.ids)
-    return LatticeLaws(ids, counts, laws[0].bits)

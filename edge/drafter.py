@@ -43,6 +43,8 @@ class Drafter(Protocol):
     ) -> Block:
         """K = `num_rows` paths of L = `length` tokens to follow `text`, with the laws that they were drawn from.
 
+        A drafter that has no guess gives the empty block.
+
         The block's base is `len(text)`. The tokens of each row are drawn independently from the laws that the block
         carries, with the coins of `seed`, the base and the row; rows that share a prefix share the law after it. At
         temperature 0 all rows would be equal, so one is drafted: K is then 1. K = 0 or L = 0 gives the empty block.

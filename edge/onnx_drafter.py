@@ -8,18 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import onnxruntime as ort
 
 from cactus_core.block import Block, empty_block
-from cactus_core.coins import Ints, SeededCoins, Site
+from cactus_core.coins import Ints
 from cactus_core.coupled import CoupledTree, empty_tree
-from cactus_core.errors import InvalidInput, LimitExceeded, Unavailable
+from cactus_core.errors import InvalidInput, Unavailable
 from cactus_core.lattice import MAX_BITS, LatticeLaws
 from cactus_core.penalties import Penalties
 from cactus_core.sampling import SamplingParams
+from edge.block_drawing import draw_block
+from edge.checked_text import checked_text
 from edge.draft_folder import draft_folder
-from edge.draft_laws import joined, lattice_laws
+from edge.draft_laws import likeliest, on_lattice
 from edge.draft_shape import MODEL, DraftShape
 from edge.known_noise import KnownNoise
 from edge.onnx_rows import OnnxRows
@@ -105,27 +106,18 @@ class OnnxDrafter:
             return empty_block(base)
         if params.temperature == 0.0:
             num_rows = 1
-        logits = self._rows.catch_up(committed, num_rows)
+        root = self._rows.catch_up(committed, num_rows)
         penalties = Penalties(params, committed, num_prompt)
-        coins = SeededCoins(seeds=[seed] * num_rows, bases=[base] * num_rows, rows=np.arange(num_rows))
-        tokens, law_of = np.empty((2, num_rows, length), dtype=np.int64)
-        laws: list[LatticeLaws] = []
-        num_laws = 0
-        agree = np.ones((num_rows, num_rows), dtype=np.bool_)  # whether two rows are the same so far
-        for depth in range(length):
-            if depth > 0:
-                logits = self._rows.step(tokens[:, depth - 1], base + depth - 1)
-                agree &= tokens[:, depth - 1, None] == tokens[None, :, depth - 1]
-            first = agree.argmax(-1)  # of the rows that agree, the first one's law holds for all
-            leaders, law = np.unique(first, return_inverse=True)
-            shaped = penalties.after(tokens[leaders, :depth]).edited(logits[leaders]) if params.edits_logits else logits[leaders]
-            laws.append(lattice_laws(shaped, params, self._support_size, self._bits))
-            drawn = coins.draw(laws[-1].counts[law].astype(np.float64), Site.DRAFT, depth)
-            tokens[:, depth] = laws[-1].ids[law, drawn]
-            law_of[:, depth] = num_laws + law
-            num_laws += len(laws[-1].ids)
-        self._rows.hold(tokens[:, :-1])
-        return Block(base, tokens, law_of, joined(laws))
+
+        def laws_after(paths: Ints, leaders: Ints) -> LatticeLaws:
+            depth = paths.shape[1]
+            logits = root if depth == 0 else self._rows.step(paths[:, -1], base + depth - 1)
+            shaped = penalties.after(paths[leaders]).edited(logits[leaders]) if params.edits_logits else logits[leaders]
+            return on_lattice(*likeliest(shaped, params, self._support_size), self._bits)
+
+        block = draw_block(base, num_rows=num_rows, length=length, seed=seed, laws_after=laws_after)
+        self._rows.hold(block.tokens[:, :-1])
+        return block
 
     def draft_tree(
         self,
@@ -146,17 +138,5 @@ class OnnxDrafter:
             self._noise = known = KnownNoise(seed, self.vocab_size, max_depth)
         return grow(self._rows, committed, num_nodes=num_nodes, max_depth=max_depth, params=params, noise=known, num_prompt=num_prompt)
 
-    def _checked(self, text: Sequence[int] | Ints, num_rows: int, length: int) -> Ints:
-        committed = np.array(text, dtype=np.int64)  # a copy: it is remembered
-        if committed.ndim != 1 or len(committed) == 0:
-            raise InvalidInput("a text needs at least one token to draft from; begin it with the tokenizer's first token")
-        if committed.min() < 0 or committed.max() >= self.vocab_size:
-            raise InvalidInput(f"a token id is outside the draft's vocabulary of {self.vocab_size}; use the tokenizer beside the draft")
-        if num_rows < 0 or length < 0:
-            raise InvalidInput(f"a draft cannot have {num_rows} rows or nodes, {length} tokens deep")
-        if len(committed) + length > self.max_positions:
-            raise LimitExceeded(
-                f"{len(committed)} tokens and {length} drafted ones exceed the draft's {self.max_positions} positions; "
-                "draft fewer, or export it with a larger max_positions"
-            )
-        return committed
+    def _checked(self, text: Sequence[int] | Ints, width: int, depth: int) -> Ints:
+        return checked_text(text, width, depth, vocab_size=self.vocab_size, max_positions=self.max_positions)
