@@ -17,7 +17,7 @@ from cactus_core.demo_pair import demo_model
 
 if TYPE_CHECKING:
     from cactus_core.acceptance import Acceptance
-    from edge.client import Client, Completion, Drafting, Piece
+    from edge.client import Client, Completion, Drafting, Piece, Retraction
 
 PromptArgument = Annotated[str, typer.Argument(help="the text to go on from")]
 EndpointOption = Annotated[str, typer.Option(help="host:port of a gateway or a verifier")]
@@ -80,6 +80,9 @@ def generate(
     strength: Annotated[float | None, typer.Option(help="of --relaxation: its delta, price, alpha, ...")] = None,
     budget: BudgetOption = None,
     plain: Annotated[bool, typer.Option("--plain", help="let the cloud decode alone, without drafts")] = False,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="while the cloud is away let the draft write on, unverified until it is back")
+    ] = False,
     padded: Annotated[
         bool, typer.Option("--padded", help="send and receive frames of few sizes, which tell a listener on the link less")
     ] = False,
@@ -98,7 +101,9 @@ def generate(
     seed = secrets.randbits(63) if seed is None else seed
     in_rows = (drafts, block, support) != (None, None, None)
     acceptance = acceptance_for(rule=rule, delta=delta, relaxation=relaxation, strength=strength, budget=budget, in_rows=in_rows)
-    drafting = Drafting(**plans_of(acceptance, drafts, block, tree, wait), objective=Objective(objective), patience_s=patience)
+    drafting = Drafting(
+        **plans_of(acceptance, drafts, block, tree, wait), objective=Objective(objective), patience_s=patience, goes_on_alone=alone
+    )
     penalties = presence_penalty, frequency_penalty, repetition_penalty
     complete = partial(
         Client.generate,
@@ -121,7 +126,7 @@ async def _generate(
     prompt: str,
     address: str,
     source: str,
-    complete: Callable[[Client, Completion], AsyncIterator[Piece]],
+    complete: Callable[[Client, Completion], AsyncIterator[Piece | Retraction]],
     drafting: Drafting,
     *,
     support: int | None,
@@ -130,7 +135,7 @@ async def _generate(
     explain: bool,
 ) -> Completion:
     from edge.checkpoint import locate
-    from edge.client import Client, Completion
+    from edge.client import Client, Completion, Retraction
     from edge.draft_folder import draft_folder
     from edge.link import Endpoint
     from edge.onnx_drafter import DEFAULT_SUPPORT, OnnxDrafter
@@ -142,7 +147,10 @@ async def _generate(
     completion, terminal = Completion(prompt), Terminal(prompt)
     async with Endpoint(address, padded=padded) as endpoint:
         async for piece in complete(Client(endpoint, *client_of, drafting), completion):
-            terminal.show(piece)
+            if isinstance(piece, Retraction):
+                terminal.take_back(piece)
+            else:
+                terminal.show(piece)
     terminal.show_end(completion)
     if explain:
         terminal.explain(completion)

@@ -17,12 +17,13 @@ from cactus_core.acceptance import Acceptance
 from cactus_core.errors import Mismatch, Unavailable
 from cactus_core.sampling import SamplingParams
 from cactus_core.session import Limits, Request, Served
+from edge.alone import DraftAlone
 from edge.backoff import Backoff
 from edge.drafter import Drafter
 from edge.hinting import speculate_along
 from edge.link import Endpoint, Link
 from edge.plan import RowsPlan, TreePlan
-from edge.rounds import Round, Token
+from edge.rounds import Origin, Round, Token
 from edge.rows_tuner import RowsTuner
 from edge.speculate import decode_alone, speculate
 from edge.summary import Summary
@@ -39,6 +40,13 @@ class Piece:
 
     token: Token
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retraction:
+    """The last `num_tokens` that were yielded, all of them unverified, are taken back: the target wrote another text."""
+
+    num_tokens: int
 
 
 @dataclass(slots=True)
@@ -71,21 +79,23 @@ def _without_nothing(token: dict[str, object]) -> dict[str, object]:
 
 
 def _finite(record: Mapping[str, object]) -> dict[str, object]:
-    """JSON has no infinity: null."""
-    return {name: None if isinstance(value, float) and math.isinf(value) else value for name, value in record.items()}
+    """JSON has neither infinity nor NaN: null."""
+    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Drafting:
     """How a client is to draft. A plan of the request's own family is kept to; without one the tuner chooses, for what `objective` asks.
 
-    A lost link is tried again for `patience_s` seconds before the request ends with `Unavailable`.
+    A lost link is tried again for `patience_s` seconds before the request ends with `Unavailable`. `goes_on_alone`: meanwhile the
+    draft writes the text on, each token `unverified` until the cloud is back; of the coupled family only.
     """
 
     rows: RowsPlan | None = None
     tree: TreePlan | None = None
     objective: Objective = Objective.LATENCY
     patience_s: float = 30.0
+    goes_on_alone: bool = False
 
 
 class Client:
@@ -113,10 +123,12 @@ class Client:
         acceptance: Acceptance = _DEFAULT,
         stop_ids: tuple[int, ...] = (),
         num_top_logprobs: int = 0,
-    ) -> AsyncGenerator[Piece, None]:
+    ) -> AsyncGenerator[Piece | Retraction, None]:
         """Yields each token as it is decided, and fills `completion` (mutated).
 
-        A link that is lost is opened again, and the text goes on where it stood. Raises `Mismatch` for another tokenizer than the
+        A link that is lost is opened again, and the text goes on where it stood. Where the draft goes on alone meanwhile, its
+        tokens are yielded as unverified; what of them the target then writes too is not yielded again, and the rest is taken back
+        by a `Retraction`. Raises `Mismatch` for another tokenizer than the
         target's, `InvalidInput` or `LimitExceeded` for a request that cannot be served, `Unavailable` when the endpoint cannot be reached.
         """
         request = Request(
@@ -133,17 +145,16 @@ class Client:
         limits = (await self._checked()).limits
         completion.acceptance = acceptance
         completion.summary.budget = None if math.isinf(acceptance.budget) else acceptance.budget
-        text_of = self._tokenizer.stream()
+        writing = _Writing(completion, self._tokenizer)
         started = time.monotonic()
         async with aclosing(self._rounds(request, limits, completion.summary)) as rounds:
             async for done in rounds:
-                completion.rounds.append(done)
-                completion.summary.add(done, time.monotonic() - started)
+                if done.tokens and done.tokens[0].origin is not Origin.UNVERIFIED:
+                    completion.rounds.append(done)
+                    completion.summary.add(done, time.monotonic() - started)
                 for token in done.tokens:
-                    piece = Piece(token, text_of(token.id))
-                    completion.tokens.append(token)
-                    completion.text += piece.text
-                    yield piece
+                    for piece in writing.write(token):
+                        yield piece
         completion.summary.speculation = self.explain(acceptance)
 
     def explain(self, acceptance: Acceptance = _DEFAULT) -> dict[str, object]:
@@ -167,6 +178,9 @@ class Client:
     async def _rounds(self, request: Request, limits: Limits, summary: Summary) -> AsyncGenerator[Round, None]:
         """Until the text ends, over one stream after the other."""
         backoff, opened = Backoff(self._drafting.patience_s), time.monotonic()
+        alone, is_lost = None, False
+        if self._drafter is not None and self._drafting.goes_on_alone and request.acceptance.is_coupled:
+            alone = DraftAlone(self._drafter)
         while True:
             stream_opened = time.monotonic() - opened
             try:
@@ -176,7 +190,11 @@ class Client:
                 ):
                     async for done in rounds:
                         backoff.succeeded()
+                        summary.num_resumes += is_lost
+                        is_lost = False
                         request = _after(request, done)
+                        if alone is not None and not all(alone.meets(token.id) for token in done.tokens):
+                            alone.unverified.clear()
                         yield replace(done, at_s=stream_opened + done.at_s)
                         if done.finish is not None:
                             return
@@ -186,8 +204,23 @@ class Client:
                 if wait_s is None or not summary.num_tokens:  # what never worked is not waited for
                     raise
                 _log.info("%s: trying again in %.2f s", error, wait_s)
-                summary.num_resumes += 1
-                await asyncio.sleep(wait_s)
+                is_lost = True
+                async with aclosing(self._meanwhile(request, wait_s, alone, time.monotonic() - opened)) as written:
+                    async for unverified in written:
+                        yield unverified
+
+    async def _meanwhile(self, request: Request, wait_s: float, alone: DraftAlone | None, at_s: float) -> AsyncGenerator[Round, None]:
+        """Until the link is tried again: what the draft writes, where it may."""
+        until = time.monotonic() + wait_s
+        while alone is not None and time.monotonic() < until:
+            started = time.monotonic()
+            tokens = await asyncio.to_thread(alone.write, request)
+            if not tokens:
+                break
+            took = time.monotonic() - started
+            at_s += took
+            yield Round(tuple(tokens), 0, 0, 0, took, 0.0, 0.0, 0.0, at_s, None)
+        await asyncio.sleep(max(until - time.monotonic(), 0.0))
 
     def _family(self, link: Link, request: Request, limits: Limits, summary: Summary) -> AsyncGenerator[Round, None]:
         def failed(error: Exception) -> None:
@@ -212,6 +245,39 @@ class Client:
             async for done in rounds:
                 tuner.saw(done)
                 yield done
+
+
+class _Writing:
+    """A completion as its tokens come, some of them before the target has written them."""
+
+    def __init__(self, completion: Completion, tokenizer: Tokenizer) -> None:
+        self._completion, self._tokenizer = completion, tokenizer
+        self._text_of = tokenizer.stream()
+        self._num_verified = 0
+
+    def write(self, token: Token) -> list[Piece | Retraction]:
+        """What the caller is to be told of the next token: nothing, where it was told before that it may come."""
+        done = self._completion
+        if token.origin is Origin.UNVERIFIED:
+            return [self._add(token)]
+        self._num_verified += 1
+        if len(done.tokens) < self._num_verified:
+            return [self._add(token)]
+        if done.tokens[self._num_verified - 1].id == token.id:
+            done.tokens[self._num_verified - 1] = token
+            return []
+        num_tokens = len(done.tokens) - self._num_verified + 1
+        done.summary.num_retracted += num_tokens
+        stand, done.tokens, done.text, self._text_of = done.tokens[: self._num_verified - 1], [], "", self._tokenizer.stream()
+        for kept in stand:
+            self._add(kept)
+        return [Retraction(num_tokens), self._add(token)]
+
+    def _add(self, token: Token) -> Piece:
+        piece = Piece(token, self._text_of(token.id))
+        self._completion.tokens.append(token)
+        self._completion.text += piece.text
+        return piece
 
 
 def _after(request: Request, done: Round) -> Request:

@@ -17,12 +17,13 @@ class Origin(StrEnum):
     CORRECTED = "corrected"  # the target's own, in the place of a draft that does not
     BONUS = "bonus"  # the target's own, after a path that stands whole
     DECODED = "decoded"  # the target's own, with nothing drafted
+    UNVERIFIED = "unverified"  # the draft's own, while the cloud is away: it may be taken back
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """`logprob` is natural; `divergence` is what the token cost of the budget, in nats: 0 where nothing was relaxed. `likeliest` are
-    the likeliest tokens in its place, where the request asks for them.
+    """`logprob` is natural, NaN where the target was not asked; `divergence` is what the token cost of the budget, in nats: 0 where
+    nothing was relaxed. `likeliest` are the likeliest tokens in its place, where the request asks for them.
     """
 
     id: int

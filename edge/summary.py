@@ -11,9 +11,9 @@ from edge.rounds import Round
 class Summary:
     """Sums over a response's rounds. `wall_s` runs from the request's opening to its last token, `ttft_s` to its first.
 
-    `divergence` is the ledger's sum, in nats, and `budget` the most that it may come to; None where nobody set one. `num_resumes` is how
-    often the link was lost and the text went on over another, `drafter_error` what stopped the drafter, and `speculation` what
-    the tuner believed and chose in the end.
+    `divergence` is the ledger's sum, in nats, and `budget` the most that it may come to; None where nobody set one. `num_resumes` is
+    how often the link was lost and the text went on over another, `num_retracted` how many tokens that the draft wrote meanwhile did
+    not stand, `drafter_error` what stopped the drafter, and `speculation` what the tuner believed and chose in the end.
     """
 
     num_tokens: int = 0
@@ -30,6 +30,7 @@ class Summary:
     divergence: float = 0.0
     budget: float | None = None
     num_resumes: int = 0
+    num_retracted: int = 0
     drafter_error: str = ""
     speculation: dict[str, object] = field(default_factory=dict)
 

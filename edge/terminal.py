@@ -9,11 +9,17 @@ from rich.table import Table
 from rich.text import Text
 
 from cactus_core.acceptance import TOKEN_LEVEL, Acceptance
-from edge.client import Completion, Piece
+from edge.client import Completion, Piece, Retraction
 from edge.rounds import Origin
 from edge.summary import Summary
 
-STYLES = {Origin.ACCEPTED: "green", Origin.CORRECTED: "yellow", Origin.BONUS: "bold cyan", Origin.DECODED: "default"}
+STYLES = {
+    Origin.ACCEPTED: "green",
+    Origin.CORRECTED: "yellow",
+    Origin.BONUS: "bold cyan",
+    Origin.DECODED: "default",
+    Origin.UNVERIFIED: "italic magenta",
+}
 
 
 class Terminal:
@@ -30,6 +36,10 @@ class Terminal:
         self._console.print(Text(piece.text, STYLES[piece.token.origin]), end="")
         self._console.file.flush()
 
+    def take_back(self, retraction: Retraction) -> None:
+        """Says what is taken back: what a terminal has shown stays shown."""
+        self._console.print(Text(f" ⌫{retraction.num_tokens} ", "bold magenta"), end="")
+
     def show_end(self, completion: Completion) -> None:
         summary = completion.summary
         legend = Text("\n\n")
@@ -42,6 +52,8 @@ class Terminal:
             self._console.print(Text(acceptance_line(completion.acceptance, summary), "dim"))
         if summary.num_resumes:
             self._console.print(Text(f"the link was lost {summary.num_resumes} times; the text went on where it stood", "yellow"))
+        if summary.num_retracted:
+            self._console.print(Text(f"{summary.num_retracted} tokens that the draft wrote alone were taken back", "magenta"))
         if summary.drafter_error:
             self._console.print(Text(f"the drafter failed ({summary.drafter_error}); the cloud decoded alone from there", "yellow"))
 
