@@ -35,6 +35,8 @@ _PROBE_EVERY = 24  # tokens between two probes while off
 _EXPLORED = {1: 48, 2: 48, 3: 48, 5: 96, 8: 96}  # nodes of the first trees
 _EXPLORE_EVERY = 8  # trees between two larger than planned
 _JUDGED_EVERY = 8  # decisions
+_BELIEVED = 12  # decisions that would have to say otherwise
+_FADE, _FADE_UNUSED = 0.85, 0.96  # of what was measured, what still counts when a plan is judged again
 _NEAR = 1.4  # a way that is expected to bring so much less may yet bring more
 _PATIENCE, _SLACK_S = 2.0, 0.02  # a tree that is waited for may take so much longer than the last few
 
@@ -76,6 +78,25 @@ class Forecast:
         return 1.0 / self.joules_per_token
 
 
+class _Kept:
+    """How much of what was expected of a way to speculate it kept: 1 as long as it was not tried, and again where that is long ago."""
+
+    def __init__(self) -> None:
+        self._num_decisions = self._sum = 0.0
+
+    @property
+    def ratio(self) -> float:
+        return (_BELIEVED + self._sum) / (_BELIEVED + self._num_decisions)
+
+    def add(self, ratio: float, num_decisions: float) -> None:
+        self._num_decisions += num_decisions
+        self._sum += num_decisions * min(max(ratio, 0.4), 2.5)
+
+    def fade(self, rate: float) -> None:
+        self._num_decisions *= rate
+        self._sum *= rate
+
+
 class TreeTuner:
     """Chooses plans for one endpoint; what it learns outlives a request. One caller at a time."""
 
@@ -88,9 +109,10 @@ class TreeTuner:
         self._step, self._draft = CostBySize(), CostBySize()
         self._round_trip, self._overhead, self._bytes = Recent(), Recent(15), Recent(15)
         self._current: TreePlan = fixed or _FIRST
-        self._bias = dict.fromkeys(("off", "wait", "stream"), 1.0)
+        self._kept = {mode: _Kept() for mode in ("off", "wait", "stream")}
         self._num_trees = self._since_probe = 0
         self._is_on_trial, self._next_trial = False, 12
+        self._num_stale = 0  # decisions to come that the plan before is behind
         self._window: list[float] = [0.0, 0.0, 0.0]  # under the current plan: decisions, tokens, seconds
         self.can_wait = self.can_stream = True
 
@@ -136,7 +158,10 @@ class TreeTuner:
         if since_last_s > 0.0:
             if self._current.mode != "wait":
                 self._overhead.add(max(since_last_s - verify_s, 0.0))
-            self._window = [a + b for a, b in zip(self._window, (1.0, num_tokens, since_last_s), strict=True)]
+            if self._num_stale > 0:
+                self._num_stale -= 1
+            else:
+                self._window = [a + b for a, b in zip(self._window, (1.0, num_tokens, since_last_s), strict=True)]
         self._choose()
 
     def gave_up(self) -> None:
@@ -174,7 +199,7 @@ class TreeTuner:
                     "num_nodes": forecast.plan.num_nodes,
                     "tokens_per_s": round(forecast.tokens_per_s, 1),
                     "tokens_per_step": round(forecast.tokens_per_step, 2),
-                    "measured_over_expected": round(self._bias[mode], 2),
+                    "measured_over_expected": round(self._kept[mode].ratio, 2),
                 }
                 for mode, forecast in best_of.items()
             },
@@ -214,6 +239,8 @@ class TreeTuner:
     def _adopt(self, plan: TreePlan) -> None:
         if not _is_alike(plan, self._current):
             self._window, self._is_on_trial = [0.0, 0.0, 0.0], False
+            on_the_way_s = self._round_trip.value(0.0) + (self._draft.at(plan.num_nodes) if self._draft else 0.0)
+            self._num_stale = 1 + math.ceil(on_the_way_s / self._cycle_s(0)) if self._step else 0
         self._current = plan
 
     def _judge(self, forecasts: list[Forecast]) -> bool:
@@ -224,24 +251,29 @@ class TreeTuner:
         self._window = [0.0, 0.0, 0.0]
         here = next((forecast for forecast in forecasts if _is_alike(forecast.plan, self._current)), None)
         if here is not None and here.plan.num_nodes:
-            mode = here.plan.mode
-            ratio = num_tokens / seconds * self._bias[mode] / here.tokens_per_s
-            self._bias[mode] += (0.6 if self._is_on_trial else 0.25) * (min(max(ratio, 0.4), 2.5) - self._bias[mode])
+            own = self._kept[here.plan.mode]
+            own.add(num_tokens / seconds / (here.tokens_per_s / own.ratio), num_decisions)
+            for other in self._kept.values():
+                other.fade(_FADE if other is own else _FADE_UNUSED)
         return True
 
     def _off(self) -> Forecast:
         step = self._step.at(0)
-        return self._forecast(OFF, 1.0, step + self._overhead.value(0.0), step, 0.0)
+        return self._forecast(OFF, 1.0, self._cycle_s(0), step, 0.0)
+
+    def _cycle_s(self, size: int) -> float:
+        """From one decision to the next, where nobody waits."""
+        return self._step.at(size) + self._overhead.value(0.0)
 
     def _wait(self, size: int, curve: Floats) -> Forecast:
         step, draft = self._step.at(size), self._draft.at(size)
         turnaround = self._round_trip.value(0.0) + draft
         plan = TreePlan(size, DEEPEST, _PATIENCE * turnaround + _SLACK_S)
-        return self._forecast(plan, 1.0 + float(curve.sum()), step + turnaround + self._overhead.value(0.0), step, draft)
+        return self._forecast(plan, 1.0 + float(curve.sum()), self._cycle_s(size) + turnaround, step, draft)
 
     def _stream(self, size: int, curve: Floats) -> Forecast:
         step, draft = self._step.at(size), self._draft.at(size)
-        cycle = step + self._overhead.value(0.0)
+        cycle = self._cycle_s(size)
         # A tree is used by the first step that begins once it has come: so many steps after the one it was drafted from.
         num_late = math.ceil((self._round_trip.value(0.0) + draft) / cycle)
         after = np.concatenate([[curve.sum()], curve.sum() - np.cumsum(curve)])  # what comes true beyond each depth
@@ -252,7 +284,7 @@ class TreeTuner:
         return self._forecast(plan, emitted, cycle, step, draft)
 
     def _forecast(self, plan: TreePlan, num_tokens: float, cycle_s: float, step_s: float, draft_s: float) -> Forecast:
-        device, num_tokens = self._device, max(num_tokens * self._bias[plan.mode], 1e-9)
+        device, num_tokens = self._device, max(num_tokens * self._kept[plan.mode].ratio, 1e-9)
         num_bytes = self._bytes.value(0.0) if plan.num_nodes else 0.0
         joules = draft_s * device.draft_w + cycle_s * device.idle_w + num_bytes * device.byte_j
         return Forecast(plan, num_tokens / cycle_s, num_tokens, step_s / num_tokens, joules / num_tokens)
