@@ -3,8 +3,9 @@ one batch; and speculation beside it is 1.5 times as fast a request as `generate
 
 The same weights, prompts and number of new tokens on both sides, at temperature 1 and greedy, one core each; no text ends early.
 `generate` runs with its own cache and attention (`sdpa`), as it comes. Assisted, it is run with its assistant's settings as
-they come and with the best constant number of assistant tokens, and the faster is what we are compared with; our block's
-shape is chosen from a grid like that number, both on other prompts. All take turns, request by request where there is one at a time.
+they come and with the best constant number of assistant tokens, and the faster is what we are compared with; our drafts, blocks of
+paths or coupled trees, are chosen from a grid like that number, both on other prompts. All take turns, request by request where
+there is one at a time.
 Refuted by: a `speedup_vs_naive` below 3, 1 and 1.5.
 """
 
@@ -12,21 +13,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from queue import SimpleQueue
 from typing import TypeVar
 
-from benchmarks.edge_clients import Shape, drafts, prompts
+from benchmarks.edge_clients import Shape, drafter, drafts, prompts
 from benchmarks.generate import generate, generate_assisted
 from benchmarks.lockstep import PATIENCE_S, opened, running_engine
 from benchmarks.medians import add_median
 from benchmarks.targets import demo
+from cactus_core.acceptance import Acceptance
+from cactus_core.rules import COUPLED
+from cactus_core.session import Decision, Hint
 from cloud.engine import Engine
 from cluster.figures import Case, Figures
 
 _NUM_REQUESTS = 16
 _NUM_PAGES = 512
 _SHAPES = tuple(Shape(k, length, 64) for k, length in ((1, 3), (1, 5), (1, 8), (2, 4), (4, 4), (4, 6)))
+_TREE_SUPPORT = 64  # of laws, which trees do without
+_TREES = (4, 8, 12, 16, 24)  # nodes
 _CONSTANTS = (2, 3, 5, 8)
 _FIRST_OTHER = 20  # of the prompts that settings are chosen on
 
@@ -82,7 +89,11 @@ def _batches(figures: Figures, engine: Engine, temperature: float, *, quick: boo
 def _single(figures: Figures, engine: Engine, temperature: float, *, quick: bool) -> None:
     """One request at a time, with drafts."""
     num_tokens, num_requests = (24, 3) if quick else (64, 12)
-    shapes = {shape: partial(_speculate, engine, num_tokens, temperature, shape) for shape in (_SHAPES[1:3] if quick else _SHAPES)}
+    shapes: dict[Shape | int, Run] = {
+        shape: partial(_speculate, engine, num_tokens, temperature, shape) for shape in (_SHAPES[1:3] if quick else _SHAPES)
+    }
+    trees = _TREES[1:3] if quick else _TREES
+    shapes |= {num_nodes: partial(_speculate_along, engine, num_tokens, temperature, num_nodes) for num_nodes in trees}
     constants = {n: partial(_assist, num_tokens, temperature, n) for n in (_CONSTANTS[1:3] if quick else _CONSTANTS)}
     others = prompts(_FIRST_OTHER, 2 if quick else 6)
     shape, constant = _fastest(shapes, others), _fastest(constants, others)
@@ -94,7 +105,8 @@ def _single(figures: Figures, engine: Engine, temperature: float, *, quick: bool
     contenders = [_Contender(system) for system in runs]
     for prompt in prompts(0, num_requests):
         _take_turns(contenders, [partial(run, prompt) for run in runs.values()])
-    case: Case = {"drafter": "demo", "requests": 1, "K": shape.K, "L": shape.L, "S": shape.S}
+    case: Case = {"drafter": "demo", "requests": 1}
+    case |= {"nodes": shape} if isinstance(shape, int) else {"K": shape.K, "L": shape.L, "S": shape.S}
     _report(figures, contenders, num_tokens, case | {"temperature": temperature})
 
 
@@ -145,6 +157,26 @@ def _speculate(engine: Engine, num_tokens: int, temperature: float, shape: Shape
         while not sessions[0].is_complete:
             engine.submit(sessions[0], number, drafts(sessions, shape)[0]).result(PATIENCE_S)
             number += 1
+
+
+def _speculate_along(engine: Engine, num_tokens: int, temperature: float, num_nodes: int, prompt: list[int]) -> None:
+    """As `_speculate`, with coupled trees, each waited for."""
+    request = replace(demo().request(prompt, num_tokens, temperature=temperature), acceptance=Acceptance(COUPLED))
+    decisions: SimpleQueue[Decision] = SimpleQueue()
+    with opened(engine, [request]) as [session]:
+        engine.stream(session, decisions.put)
+        number, emitted = 0, 0
+        while emitted < num_tokens:
+            number += 1
+            tree = drafter(0, _TREE_SUPPORT).draft_tree(
+                session.text,
+                num_nodes=num_nodes,
+                max_depth=min(engine.served.limits.max_length, num_tokens - emitted - 1),
+                params=request.sampling,
+                seed=request.seed,
+            )
+            engine.hint(session, Hint(number, tree))
+            emitted += decisions.get(timeout=PATIENCE_S).num_emitted
 
 
 def _assist(num_tokens: int, temperature: float, num_assistant_tokens: int | None, prompt: list[int]) -> None:

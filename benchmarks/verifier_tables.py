@@ -96,7 +96,9 @@ def _model(case: dict[str, Any]) -> str:
 
 
 def _asked(case: dict[str, Any]) -> str:
-    return f"{case['requests']} at once" if case["drafter"] == "none" else f"1, drafts K={case['K']} L={case['L']} S={case['S']}"
+    if case["drafter"] == "none":
+        return f"{case['requests']} at once"
+    return f"1, trees of {case['nodes']}" if "nodes" in case else f"1, drafts K={case['K']} L={case['L']} S={case['S']}"
 
 
 def _sampling(case: dict[str, Any]) -> str:
