@@ -7,6 +7,7 @@ Knows nothing of rules, models or streams.
 
 from __future__ import annotations
 
+from copy import copy
 from enum import IntEnum
 from typing import Protocol, Self
 
@@ -29,6 +30,11 @@ class Site(IntEnum):
     CORRECT = 3  # the corrected or bonus token: on the support, or off it
     OFF_SUPPORT = 4  # which token off the support
     GUMBEL = 5  # no coin: the noise that drafter and verifier share, which cactus_core/gumbel.py makes
+
+
+# Of these a decision, or a block, throws one at every depth; so many depths at once.
+_EVERY_DEPTH = (Site.DRAFT, Site.CHOOSE)
+_THROWN_TOGETHER = 8
 
 
 class Coins(Protocol):
@@ -56,24 +62,34 @@ class SeededCoins:
         self._seeds = np.asarray(seeds, dtype=np.uint64)[:, None]
         self._bases = np.asarray(bases, dtype=np.uint64)[:, None]
         self._rows = np.broadcast_to(np.asarray(rows, dtype=np.uint64), self._seeds.shape[0])[:, None]
+        self._sessions = np.arange(len(self._seeds))
+        self._thrown: dict[tuple[Site, int], Floats] = {}
 
     def uniform(self, site: Site, depth: int) -> Floats:
         """The number in [0, 1), `[B]`, that `draw` inverts: for whoever holds the weights elsewhere."""
-        return self._uniform(1, site, depth)[:, 0]
-
-    def _uniform(self, num_lanes: int, site: Site, depth: int) -> Floats:
-        lanes = np.arange(num_lanes, dtype=np.uint64)[None, :]
-        place = np.uint64(site << 16 | depth)
-        return uniform((self._bases, lanes, self._rows, place), self._seeds)
+        # A throw takes a hundred calls of NumPy's, for one depth or for several, for some of the sessions or for all.
+        num_depths = _THROWN_TOGETHER if site in _EVERY_DEPTH else 1
+        start = depth - depth % num_depths
+        if (site, start) not in self._thrown:
+            depths = np.arange(start, start + num_depths, dtype=np.uint64)
+            self._thrown[site, start] = uniform((self._bases, 0, self._rows, _place(site, depths)[None, :]), self._seeds)
+        return np.asarray(self._thrown[site, start][self._sessions, depth - start])
 
     def flip(self, probability: Floats, site: Site, depth: int) -> Bools:
-        return np.asarray(self._uniform(probability.shape[1], site, depth) < probability)
+        lanes, on = np.arange(probability.shape[1], dtype=np.uint64)[None, :], self._sessions
+        return np.asarray(uniform((self._bases[on], lanes, self._rows[on], _place(site, depth)), self._seeds[on]) < probability)
 
     def draw(self, weights: Floats, site: Site, depth: int) -> Ints:
-        return draw_at(weights, self._uniform(1, site, depth))
+        return draw_at(weights, self.uniform(site, depth)[:, None])
 
     def of(self, sessions: Ints) -> SeededCoins:
-        return SeededCoins(self._seeds[sessions, 0], self._bases[sessions, 0], self._rows[sessions, 0])
+        some = copy(self)  # what one of them throws, all of them need not throw again
+        some._sessions = self._sessions[sessions]  # noqa: SLF001  # a copy of its own
+        return some
+
+
+def _place(site: Site, depth: ArrayLike) -> NDArray[np.uint64]:
+    return np.uint64(site << 16) | np.asarray(depth, dtype=np.uint64)
 
 
 def draw_at(weights: Floats, at: Floats) -> Ints:

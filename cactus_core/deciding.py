@@ -25,30 +25,30 @@ def decide_chosen(
     """
     num_sessions, length = paths.num_sessions, paths.length
     active = paths.is_row
-    row = np.zeros(num_sessions, dtype=np.int64)
     weights = np.ones((num_sessions, length + 1))
     owed = np.zeros((num_sessions, length, paths.draft_probs.shape[-1] + 1))
     divergence, left = np.zeros((num_sessions, length + 1)), left.copy()
 
     for depth in range(length):
-        live = np.flatnonzero(depth < paths.lengths)
-        row[live] = active[live].argmax(-1)
-        draft, target, target_off = paths.at(live, row[live], depth)
+        live = (depth < paths.lengths).nonzero()[0]
+        agree = active[live]
+        first = agree.argmax(-1)
+        draft, target, target_off = paths.at(live, first, depth)
         weight = weights[live, depth] if verification.carries else np.ones(len(live))
         proposed = paths.proposed[live, :, depth]
-        law, path = _follow(choose, draft, weight[:, None] * target, proposed, active[live], coins, live, depth)
+        law, path = _follow(choose, draft, weight[:, None] * target, proposed, agree, coins, live, depth)
         if relaxation is not None:
             relaxed = relaxation.of(live)(law, weight, target, target_off, left[live])
             target, target_off, divergence[live, depth] = relaxed.target_probs, relaxed.target_off, relaxed.divergence
             left[live] = less(left[live], relaxed.divergence)
         owed[live, depth] = verifying.residual(weight, target, target_off, law)
         each, is_followed = np.arange(len(live)), path >= 0
-        taken = proposed[each, np.where(is_followed, path, row[live])]
+        taken = proposed[each, np.where(is_followed, path, first)]
         next_weight = verifying.path_weight(weight, target[each, taken], law[each, taken])
         weights[live, depth + 1] = np.where(is_followed, next_weight, 0.0)
-        active[live] &= proposed == taken[:, None]
-        row[live] = active[live].argmax(-1)
+        active[live] = agree & (proposed == taken[:, None])
 
+    row = active.argmax(-1)
     accepted = verification.accepted_length(weights, owed.sum(-1), paths.lengths, coins)
     final = correct(owed, paths, row, accepted, coins)
     is_emitted = np.arange(length + 1)[None, :] <= accepted[:, None]

@@ -32,6 +32,7 @@ _NEWTON_STEPS = 8
 _TAUT_SWEEPS = 6
 _ROUNDING = 1e-15
 _NEXT_TO_NOTHING = 1e-12
+_NEVER = -1e9  # the log of a weight beside which every other is infinite: less than any sum of the next over a support
 _LEAST_LOG_RATIO = -50.0  # where one token is to come wholly before the next: e^-50 is nothing beside rounding
 
 
@@ -47,34 +48,39 @@ class Race:
         """See `Choice.odds`. Of paths in order of W, highest first, the k-th threshold is passed by k of them alike:
         path i is followed with sum over k >= i of (T_k - T_{k+1}) / k, T_k = prod over j <= k of W_k / W_j.
         """
-        weight = np.where(active, np.take_along_axis(self.log_weight, proposed, -1), -np.inf)
+        num_sessions, num_rows = active.shape
+        session = np.arange(num_sessions)[:, None]
+        weight = np.where(active, self.log_weight[session, proposed], _NEVER)
         order = np.argsort(-weight, axis=-1, kind="stable")
-        ordered = np.take_along_axis(weight, order, -1)
+        ordered = weight[session, order]
         ordered -= ordered[:, :1]
-        num_above = np.arange(1, weight.shape[1] + 1)
-        runs = np.isfinite(ordered)
-        finite = np.where(runs, ordered, 0.0)
-        passed = np.where(runs, np.exp(np.where(runs, num_above * finite - np.cumsum(finite, -1), 0.0)), 0.0)
-        each = (passed - np.concatenate([passed[:, 1:], np.zeros_like(passed[:, :1])], -1)) / num_above
+        num_above = np.arange(1, num_rows + 1)
+        # T and a 0 after it. A path that does not run comes last, behind at least one that does: its T is e^-(very much).
+        passed = np.zeros((num_sessions, num_rows + 1))
+        np.exp(np.minimum(num_above * ordered - np.cumsum(ordered, -1), 0.0), out=passed[:, :-1])
+        each = (passed[:, :-1] - passed[:, 1:]) / num_above
         odds = np.empty_like(each)
-        np.put_along_axis(odds, order, np.where(runs, np.cumsum(each[:, ::-1], -1)[:, ::-1], 0.0), -1)
-        return np.asarray(np.maximum(odds, 0.0))
+        odds[session, order] = np.cumsum(each[:, ::-1], -1)[:, ::-1]
+        return np.maximum(odds, 0.0, out=odds)
 
 
 def nearest(draft_probs: Floats, usable: Floats, num_paths: Ints) -> Choice:
     """The law s nearest to `usable` that `num_paths` draws from p can have, and the race that has it; see the module's page."""
+    rows = np.argsort(-num_paths, kind="stable")  # most paths first, for `_power`
+    at_least = (num_paths[:, None] > np.arange(num_paths.max())).sum(0).tolist()  # rows with one path or more, with two, ...
     order = by_ratio(draft_probs, usable)
     order += np.arange(0, order.size, order.shape[1])[:, None]  # places in the whole array: rows need not be looked up again
+    order = order[rows]
     draft, wanted = draft_probs.ravel()[order], usable.ravel()[order]
-    m = num_paths[:, None].astype(np.float64)
+    m = num_paths[rows][:, None].astype(np.float64)
     drafted = np.cumsum(draft, -1)
     is_last = np.cumsum(draft[:, ::-1], -1)[:, ::-1] <= draft  # nothing is drafted after it: the sum is 1 but for rounding
     drafted = np.where(is_last, 1.0, np.minimum(drafted, 1.0))
     most = _proposed_once(drafted, m)
     # What the target cannot use comes last in the order and gets what is left, at the bound.
     served = np.where(wanted > 0, _taut(np.cumsum(wanted, -1), most), most)
-    levels = _levels(draft, drafted, served, m)
-    law, log_weight = _race(draft, drafted, levels, m)
+    levels = _levels(draft, drafted, served, m, at_least)
+    law, log_weight = _race(draft, drafted, levels, at_least)
     return Race(_back(law, order), _back(log_weight, order))
 
 
@@ -103,67 +109,93 @@ def _taut(x: Floats, y: Floats) -> Floats:
     is_vertex[:, 0] = is_vertex[:, -1] = True
     flat_x, flat_y, is_vertex = _from_origin(x), _from_origin(y), is_vertex.ravel()
     for sweep in range(_TAUT_SWEEPS + 1):
-        vertices = np.flatnonzero(is_vertex)
+        vertices = is_vertex.nonzero()[0]
         length = np.empty_like(vertices)
         np.subtract(vertices[1:], vertices[:-1], out=length[:-1])
         length[-1] = 1
-        under = flat_y - _chords(flat_x, flat_y, vertices, length)
+        chords = _chords(flat_x, flat_y, vertices, length)
+        under = flat_y - chords
         lowest = np.minimum.reduceat(under, vertices)
-        if lowest.min() >= -_ROUNDING:
+        if sweep == _TAUT_SWEEPS or lowest.min() >= -_ROUNDING:
             break
-        is_vertex |= under < -_ROUNDING if sweep == _TAUT_SWEEPS - 1 else under <= np.minimum(np.repeat(lowest, length), -_ROUNDING)
-    return (flat_y - under).reshape(shape)[:, 1:]
+        is_vertex |= under < -_ROUNDING if sweep == _TAUT_SWEEPS - 1 else under <= np.minimum(lowest, -_ROUNDING).repeat(length)
+    return chords.reshape(shape)[:, 1:]
 
 
 def _from_origin(values: Floats) -> Floats:
     """Rows with a 0 before them, one after the other."""
-    return np.concatenate([np.zeros_like(values[:, :1]), values], -1).ravel()
+    rows = np.zeros((len(values), values.shape[1] + 1))
+    rows[:, 1:] = values
+    return rows.ravel()
 
 
 def _chords(x: Floats, y: Floats, vertices: Ints, length: Ints) -> Floats:
     """At every point the line through the `vertices` (places, each row's first and last among them) on either side of it."""
     x0, y0 = x[vertices], y[vertices]
-    slope = np.zeros_like(x0)  # from a row's last vertex on there is nothing
+    slope = np.zeros(len(vertices))  # from a row's last vertex on there is nothing
     run = x0[1:] - x0[:-1]
     np.divide(y0[1:] - y0[:-1], run, out=slope[:-1], where=run > 0)
-    return np.asarray(np.repeat(y0 - slope * x0, length) + np.repeat(slope, length) * x)
+    y0 -= slope * x0
+    chords = slope.repeat(length)
+    chords *= x
+    chords += y0.repeat(length)
+    return chords
 
 
-def _levels(draft: Floats, drafted: Floats, served: Floats, m: Floats) -> Floats:
+def _levels(draft: Floats, drafted: Floats, served: Floats, m: Floats, at_least: list[int]) -> Floats:
     """c `[B, S]`: where the line of each piece of S meets g, left of the piece; 0 at first, never falling, never beyond P_{k-1}."""
     # A slope over next to nothing is noise; such a token joins with those before it.
-    gained = served - np.concatenate([np.zeros_like(served[:, :1]), served[:, :-1]], -1)
-    slope = np.divide(gained, draft, out=np.full_like(draft, np.inf), where=draft > _NEXT_TO_NOTHING)
-    slope = np.minimum(slope, m)
+    slope = served.copy()
+    slope[:, 1:] -= served[:, :-1]
+    is_much = draft > _NEXT_TO_NOTHING
+    np.divide(slope, draft, out=slope, where=is_much)
+    np.copyto(slope, np.inf, where=~is_much)
+    np.minimum(slope, m, out=slope)
     # In u = 1 - c: g is concave, so that from u = 1 the steps only fall, and never past the meeting.
     offset = served - slope * drafted + slope - 1.0
     left, power = np.ones_like(draft), np.ones_like(draft)
     for _ in range(_NEWTON_STEPS):
-        missing = np.maximum(offset + left * (power - slope), 0.0)
-        steepness = m * power - slope
-        left = np.maximum(left - missing / np.where(steepness > _NEXT_TO_NOTHING, steepness, np.inf), 0.0)
-        power = _power(left, m - 1.0)
-    level = 1.0 - left
-    before = np.concatenate([np.zeros_like(drafted[:, :1]), drafted[:, :-1]], -1)
-    return np.asarray(np.minimum(np.maximum.accumulate(level, -1), before))
+        missing = power - slope
+        missing *= left
+        missing += offset
+        np.maximum(missing, 0.0, out=missing)
+        steepness = m * power
+        steepness -= slope
+        np.copyto(steepness, np.inf, where=steepness <= _NEXT_TO_NOTHING)
+        missing /= steepness
+        left -= missing
+        np.maximum(left, 0.0, out=left)
+        power = _power(left, at_least[1:])
+    level = np.maximum.accumulate(1.0 - left, -1)
+    level[:, 0] = 0.0
+    np.minimum(level[:, 1:], drafted[:, :-1], out=level[:, 1:])
+    return np.asarray(level)
 
 
-def _power(left: Floats, exponent: Floats) -> Floats:
-    """u^exponent, in a third of the time that `**` takes."""
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.exp(exponent * np.log(left)))
+def _power(left: Floats, num_rows: list[int]) -> Floats:
+    """u^n, where n is a whole number that falls from row to row: the first `num_rows[i]` rows are multiplied by u once more.
+
+    Few products take a fraction of the time that a logarithm and an exponential do.
+    """
+    power = np.ones(left.shape)
+    for num in num_rows:
+        power[:num] *= left[:num]
+    return power
 
 
-def _race(draft: Floats, drafted: Floats, levels: Floats, m: Floats) -> tuple[Floats, Floats]:
+def _race(draft: Floats, drafted: Floats, levels: Floats, at_least: list[int]) -> tuple[Floats, Floats]:
     """The law s and log W `[B, S]` of the race with these levels."""
     group = drafted - levels
-    height = _power(1.0 - levels, m)
-    next_height = np.concatenate([height[:, 1:], np.zeros_like(height[:, :1])], -1)
-    next_level = np.concatenate([levels[:, 1:], drafted[:, -1:]], -1)
-    total = np.divide(height - next_height, group, out=np.zeros_like(group), where=group > 0)
-    ratio = np.divide(drafted - next_level, group, out=np.ones_like(group), where=group > 0)
-    ratio = np.clip(ratio, np.exp(_LEAST_LOG_RATIO), 1.0)
-    log_weight = np.concatenate([np.zeros_like(ratio[:, :1]), np.cumsum(np.log(ratio[:, :-1]), -1)], -1)
+    is_group = group > 0
+    total = _power(1.0 - levels, at_least)
+    total[:, :-1] -= total[:, 1:]
+    np.divide(total, group, out=total, where=is_group)
+    np.copyto(total, 0.0, where=~is_group)
+    ratio = np.ones(group.shape)
+    np.divide(drafted[:, :-1] - levels[:, 1:], group[:, :-1], out=ratio[:, :-1], where=is_group[:, :-1])
+    np.clip(ratio, np.exp(_LEAST_LOG_RATIO), 1.0, out=ratio)
+    log_weight = np.zeros(group.shape)
+    np.cumsum(np.log(ratio[:, :-1]), -1, out=log_weight[:, 1:])
     ratio[:, -1] = 0.0
     reach = 1
     while reach < total.shape[1]:  # J = total + ratio · next J, for all tokens at once: each pass doubles how far it has summed

@@ -35,7 +35,7 @@ def test_no_coin_is_thrown_at_a_place_of_the_noise(monkeypatch):
     last_words = []
 
     def listening(counter, key):
-        last_words.append(int(counter[3]))
+        last_words.extend(np.ravel(counter[3]).tolist())
         return np.full(np.broadcast_shapes(*(np.shape(word) for word in counter), np.shape(key)), 0.5)
 
     monkeypatch.setattr(coins, "uniform", listening)

@@ -55,3 +55,12 @@ def test_a_draw_never_returns_an_index_of_weight_zero():
     weights = np.array([[0.0, 0.5, 0.0, 0.5, 0.0]])
     for at in (0.0, 0.49999, 0.5, np.nextafter(1.0, 0.0), 1.0):
         assert weights[0, draw_at(weights, np.array([[at]]))[0]] > 0
+
+
+def test_coins_thrown_for_several_depths_and_sessions_at_once_are_those_of_each_alone():
+    coins = SeededCoins([3, 4, 5], [10, 20, 30], [0, 1, 2])
+    for site in (Site.DRAFT, Site.CHOOSE, Site.CORRECT):
+        for depth in (0, 3, 8, 21):
+            some = coins.of(np.array([2, 0])).of(np.array([1, 0])).uniform(site, depth)
+            place = site << 16 | depth
+            assert some.tolist() == [float(uniform((10, 0, 0, place), 3)), float(uniform((30, 0, 2, place), 5))]

@@ -51,6 +51,22 @@ def tiled(value, n):
     return np.repeat(value, n, 0) if isinstance(value, np.ndarray) else value
 
 
+@pytest.mark.parametrize("choose", CHOOSING, ids=lambda choose: choose.__name__)
+def test_sessions_with_other_numbers_of_paths_change_no_law_and_no_odds(choose):
+    rng = np.random.default_rng(8)
+    num_paths = rng.permutation(np.repeat(np.arange(1, 7), 3))
+    draft, usable = (np.stack([random_law(rng, 12, 0.2) for _ in num_paths]) for _ in range(2))
+    proposed = np.stack([rng.choice(12, 6, p=law) for law in draft])
+    active = np.arange(6) < num_paths[:, None]
+    together = choose(draft, usable, num_paths)
+    odds = together.odds(proposed, active)
+    assert (odds[~active] == 0).all()
+    for b, m in enumerate(num_paths):
+        alone = choose(draft[b : b + 1], usable[b : b + 1], num_paths[b : b + 1])
+        assert together.law[b] == pytest.approx(alone.law[0], abs=1e-12)
+        assert odds[b, :m] == pytest.approx(alone.odds(proposed[b : b + 1, :m], active[b : b + 1, :m])[0], abs=1e-9)
+
+
 @pytest.mark.parametrize("choose", [choosing.quota, nearest], ids=lambda choose: choose.__name__)
 def test_more_paths_never_serve_the_target_less(choose):
     rng = np.random.default_rng(0)
