@@ -29,6 +29,7 @@ from edge.survival import Foretold, Survival
 SIZES = (4, 8, 16, 24, 32, 48, 64, 96)
 _FIRST = TreePlan(8, 8, 0.0)
 _MARGIN = 1.04  # another way must promise so much more than the one in use
+_WORTH_DRAFTING = 1.02  # less than this over off, and the edge had better rest
 _LEAVE_OFF = 1.08  # off is sticky: what the others promise there was not tried
 _TRIALS = 3  # outcomes before a first judgement
 _PROBE_EVERY = 24  # tokens between two probes while off
@@ -37,7 +38,7 @@ _EXPLORE_EVERY = 8  # trees between two larger than planned
 _JUDGED_EVERY = 8  # decisions
 _BELIEVED = 12  # decisions that would have to say otherwise
 _FADE, _FADE_UNUSED = 0.85, 0.96  # of what was measured, what still counts when a plan is judged again
-_NEAR = 1.4  # a way that is expected to bring so much less may yet bring more
+_NEAR = 1.15  # a way that is expected to bring so much less may yet bring more
 _PATIENCE, _SLACK_S = 2.0, 0.02  # a tree that is waited for may take so much longer than the last few
 
 
@@ -112,7 +113,7 @@ class TreeTuner:
         self._kept = {mode: _Kept() for mode in ("off", "wait", "stream")}
         self._num_trees = self._since_probe = 0
         self._is_on_trial, self._next_trial = False, 12
-        self._num_stale = 0  # decisions to come that the plan before is behind
+        self._settling_s = 0.0  # before what comes is the current plan's doing
         self._window: list[float] = [0.0, 0.0, 0.0]  # under the current plan: decisions, tokens, seconds
         self.can_wait = self.can_stream = True
 
@@ -158,9 +159,8 @@ class TreeTuner:
         if since_last_s > 0.0:
             if self._current.mode != "wait":
                 self._overhead.add(max(since_last_s - verify_s, 0.0))
-            if self._num_stale > 0:
-                self._num_stale -= 1
-            else:
+            self._settling_s -= since_last_s
+            if self._settling_s <= 0.0:
                 self._window = [a + b for a, b in zip(self._window, (1.0, num_tokens, since_last_s), strict=True)]
         self._choose()
 
@@ -218,6 +218,8 @@ class TreeTuner:
             self._adopt(best.plan)
         elif self._is_on_trial and not is_judged:
             self._current = here.plan
+        elif best.worth(self._objective) < _WORTH_DRAFTING * self._off().worth(self._objective):
+            self._adopt(OFF)
         elif best.worth(self._objective) > (_MARGIN if self._current.num_nodes else _LEAVE_OFF) * here.worth(self._objective):
             self._adopt(best.plan)
         elif (other := self._worth_a_trial(forecasts, here)) is not None:
@@ -239,8 +241,7 @@ class TreeTuner:
     def _adopt(self, plan: TreePlan) -> None:
         if not _is_alike(plan, self._current):
             self._window, self._is_on_trial = [0.0, 0.0, 0.0], False
-            on_the_way_s = self._round_trip.value(0.0) + (self._draft.at(plan.num_nodes) if self._draft else 0.0)
-            self._num_stale = 1 + math.ceil(on_the_way_s / self._cycle_s(0)) if self._step else 0
+            self._settling_s = self._round_trip.value(0.0) + (self._draft.at(plan.num_nodes) if self._draft else 0.0)
         self._current = plan
 
     def _judge(self, forecasts: list[Forecast]) -> bool:
@@ -272,16 +273,21 @@ class TreeTuner:
         return self._forecast(plan, 1.0 + float(curve.sum()), self._cycle_s(size) + turnaround, step, draft)
 
     def _stream(self, size: int, curve: Floats) -> Forecast:
-        step, draft = self._step.at(size), self._draft.at(size)
-        cycle = self._cycle_s(size)
-        # A tree is used by the first step that begins once it has come: so many steps after the one it was drafted from.
-        num_late = math.ceil((self._round_trip.value(0.0) + draft) / cycle)
-        after = np.concatenate([[curve.sum()], curve.sum() - np.cumsum(curve)])  # what comes true beyond each depth
-        emitted = 1.0
-        for _ in range(12):  # what a step brings depends on how much was emitted since, which depends on what a step brings
-            emitted = 0.5 * emitted + 0.5 * (1.0 + float(np.interp(num_late * emitted, np.arange(len(after)), after)))
-        plan = TreePlan(size, DEEPEST, 0.0)
-        return self._forecast(plan, emitted, cycle, step, draft)
+        draft, overhead = self._draft.at(size), self._overhead.value(0.0)
+        plain, more = self._step.at(0), self._step.at(size) - self._step.at(0)
+        on_the_way = self._round_trip.value(0.0) + draft
+        stands = np.concatenate([[1.0], curve])  # so many tokens and more come true
+        beyond = np.cumsum(curve[::-1])[::-1]  # what comes true after so many
+        num_tokens, step = 1.0, plain
+        # What a step brings depends on how much was emitted since its tree was drafted, which depends on what a step brings.
+        for _ in range(8):
+            cycle = step + overhead
+            # A step is under way when a tree comes, half over on average; of a slow drafter the next steps have the same tree.
+            num_late = max(1.0, on_the_way / cycle + 0.5 + 0.5 * max(draft / cycle - 1.0, 0.0))
+            num_since = num_late * num_tokens
+            num_tokens = 0.5 * num_tokens + 0.5 * (1.0 + _between(beyond, num_since))
+            step = plain + more * _between(stands, num_since)  # a tree that has died costs nothing
+        return self._forecast(TreePlan(size, DEEPEST, 0.0), num_tokens, step + overhead, step, draft)
 
     def _forecast(self, plan: TreePlan, num_tokens: float, cycle_s: float, step_s: float, draft_s: float) -> Forecast:
         device, num_tokens = self._device, max(num_tokens * self._kept[plan.mode].ratio, 1e-9)
@@ -292,6 +298,14 @@ class TreeTuner:
 
 def _is_alike(one: TreePlan, other: TreePlan) -> bool:
     return (one.mode, one.num_nodes) == (other.mode, other.num_nodes)
+
+
+def _between(values: Floats, at: float) -> float:
+    """`values` on the line between their places; 0 after the last."""
+    place = int(at)
+    if place + 1 >= len(values):
+        return 0.0
+    return float(values[place] + (at - place) * (values[place + 1] - values[place]))
 
 
 def _ms(seconds: float) -> float | None:
