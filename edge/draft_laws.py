@@ -5,6 +5,8 @@ Knows logits and how a user wants tokens to be sampled; knows nothing of models,
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,11 +22,24 @@ def likeliest(logits: NDArray[np.floating], params: SamplingParams, support_size
     """
     size = min(support_size, logits.shape[-1])
     kept = np.argpartition(logits, -size, axis=-1)[:, -size:]
-    if params.temperature > 0.0 and params.top_p < 1.0:
-        # A nucleus is measured against the mass of the whole vocabulary.
+    narrow = np.take_along_axis(logits, kept, -1)
+    # What is kept is chosen first: softmax and sorting over V would take many times as long.
+    if params.temperature == 0.0 or params.top_p == 1.0:
+        return kept, probabilities(narrow, params)
+    if params.top_k > size:
         return kept, np.take_along_axis(probabilities(logits, params), kept, -1)
-    # Otherwise the likeliest tokens' law needs no others. Choosing them first is several times as fast: no softmax over V.
-    return kept, probabilities(np.take_along_axis(logits, kept, -1), params)
+    # A nucleus is measured against the mass of all that top-k leaves: of what is kept it is the larger share.
+    shares = np.ones(len(logits)) if params.top_k > 0 else _mass(narrow, params.temperature) / _mass(logits, params.temperature)
+    rows = [
+        probabilities(row, replace(params, top_p=min(1.0, params.top_p / share)))
+        for row, share in zip(narrow, shares.tolist(), strict=True)
+    ]
+    return kept, np.stack(rows)
+
+
+def _mass(logits: NDArray[np.floating], temperature: float) -> Floats:
+    """`[N]`: what softmax divides by, in units of the likeliest token's weight."""
+    return np.asarray(np.exp((logits - logits.max(-1, keepdims=True)) / temperature).sum(-1, dtype=np.float64))
 
 
 def on_lattice(ids: Ints, probs: Floats, bits: int) -> LatticeLaws:

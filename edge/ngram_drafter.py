@@ -20,7 +20,7 @@ from cactus_core.sampling import SamplingParams
 from edge.block_drawing import draw_block
 from edge.checked_text import checked_text
 from edge.draft_laws import on_lattice
-from edge.ngram_counts import MAX_ORDER, NgramCounts
+from edge.ngram_counts import NgramCounts
 
 _BITS = 14
 _SUPPORT = 64
@@ -36,7 +36,6 @@ class NgramDrafter:
 
     def __init__(self, vocab_size: int, max_positions: int) -> None:
         self._vocab_size, self._max_positions = vocab_size, max_positions
-        self._text: Ints = np.zeros(0, dtype=np.int64)
         self._counts = NgramCounts()
 
     @property
@@ -85,22 +84,18 @@ class NgramDrafter:
         return grower.finish()
 
     def _catch_up(self, text: Sequence[int] | Ints, width: int, depth: int) -> int:
-        """Counts what is new of `text`, and says how long it is."""
+        """Reads what is new of `text`, and says how long it is."""
         committed = checked_text(text, width, depth, vocab_size=self._vocab_size, max_positions=self._max_positions)
-        num_old = len(self._text)
-        if not np.array_equal(committed[:num_old], self._text):
-            self._counts, num_old = NgramCounts(), 0
-        self._text = committed
-        self._counts.append(committed[num_old:].tolist())
+        self._counts.read(committed)
         return len(committed)
 
     def _has_no_guess(self) -> bool:
         # Any other token that a guess can lead to was followed by something: it is not the text's last.
-        return not self._counts.law_after(self._text[-1:].tolist())
+        return not self._counts.counts_after([], 1)
 
     def _laws(self, paths: Sequence[Sequence[int]] | Ints, support_size: int) -> tuple[Ints, Floats]:
         """Tokens and shares `[R, S]` of what may follow each of R paths after the text, the likeliest first; 0 is padding."""
-        laws = [sorted(self._counts.law_after([*self._text[-MAX_ORDER:].tolist(), *path]).items(), key=lambda of: -of[1]) for path in paths]
+        laws = [sorted(self._counts.law_after(path).items(), key=lambda of: -of[1]) for path in paths]
         width = min(support_size, max(len(law) for law in laws))
         ids, probs = np.zeros((len(laws), width), dtype=np.int64), np.zeros((len(laws), width))
         for row, law in enumerate(laws):

@@ -23,6 +23,7 @@ from edge.draft_folder import draft_folder
 from edge.draft_laws import likeliest, on_lattice
 from edge.draft_shape import MODEL, DraftShape
 from edge.known_noise import KnownNoise
+from edge.ngram_counts import NgramCounts
 from edge.onnx_rows import OnnxRows
 from edge.tree_growing import grow
 
@@ -35,13 +36,14 @@ _ERRORS_ONLY = 3
 class OnnxDrafter:
     """Drafts with a model of `cactus export`, as `Drafter` says. Needs no closing.
 
-    A call costs the tokens of `text` that the last blocks did not reach, then one batched step a depth.
+    A call costs the tokens of `text` that no earlier block or the last tree reached, then one batched step a depth of a block, or for a few
+    nodes of a tree. At temperature 0 a tree's ranks also count what followed the same tokens in the text before.
 
     How exact "the same" is: laws come from float32 logits, and the keys and values under them may have been computed
     one position at a time or many at once, with sums taken in another order. The same sequence of calls gives the same
     blocks bit for bit, and so does one call made twice in a row. After another history the logits differ by rounding,
     about 1e-6 of their size, and with them, rarely, a count of a law by one, and then perhaps a token. Nothing rests
-    on more than that: a block carries the very laws that its tokens were drawn from.
+    on more than that: a block carries the very laws that its tokens were drawn from, and a tree none.
     """
 
     def __init__(self, session: ort.InferenceSession, shape: DraftShape, *, support_size: int, bits: int) -> None:
@@ -51,6 +53,7 @@ class OnnxDrafter:
         self._shape, self._support_size, self._bits = shape, support_size, bits
         self._rows = OnnxRows(session, shape)
         self._noise = KnownNoise(0, shape.vocab_size, 0)
+        self._counts = NgramCounts()
 
     @property
     def support_size(self) -> int:
@@ -136,7 +139,17 @@ class OnnxDrafter:
         known = self._noise
         if known.seed != seed or known.num_positions < max_depth:
             self._noise = known = KnownNoise(seed, self.vocab_size, max_depth)
-        return grow(self._rows, committed, num_nodes=num_nodes, max_depth=max_depth, params=params, noise=known, num_prompt=num_prompt)
+        self._counts.read(committed)
+        return grow(
+            self._rows,
+            committed,
+            num_nodes=num_nodes,
+            max_depth=max_depth,
+            params=params,
+            noise=known,
+            counts=self._counts,
+            num_prompt=num_prompt,
+        )
 
     def _checked(self, text: Sequence[int] | Ints, width: int, depth: int) -> Ints:
         return checked_text(text, width, depth, vocab_size=self.vocab_size, max_positions=self.max_positions)

@@ -15,6 +15,8 @@ from cactus_core.growing import Noise, TreeGrower
 from cactus_core.penalties import Penalties
 from cactus_core.sampling import SamplingParams
 from edge.draft_laws import likeliest
+from edge.ngram_counts import NgramCounts
+from edge.ngram_mixing import mixed
 from edge.onnx_rows import OnnxRows
 
 # Nodes to a run. More of them are fewer runs, and more nodes that turn out not to be needed: with 24 nodes the demo draft takes 1.2
@@ -36,9 +38,12 @@ def grow(
     max_depth: int,
     params: SamplingParams,
     noise: Noise,
+    counts: NgramCounts,
     num_prompt: int,
 ) -> CoupledTree:
-    """See `Drafter.draft_tree`: `num_nodes` and `max_depth` are 1 or more, `noise` is the request's, and all else was checked."""
+    """See `Drafter.draft_tree`: `num_nodes` and `max_depth` are 1 or more, `noise` is the request's, `counts` have read `text`, and
+    all else was checked.
+    """
     is_greedy = params.temperature == 0.0
     grower = TreeGrower(
         len(text),
@@ -57,7 +62,11 @@ def grow(
     slots = np.full(1, -1)
     while True:
         shaped = penalties.after(tree.drafted(slots)).edited(logits) if params.edits_logits else logits
-        grower.expand(frontier, *likeliest(shaped, law, _SUPPORT))
+        ids, probs = likeliest(shaped, law, _SUPPORT)
+        if is_greedy:
+            paths = [path[path >= 0].tolist() for path in tree.drafted(slots)]
+            probs = mixed(ids, probs, counts, paths)
+        grower.expand(frontier, ids, probs)
         frontier = grower.frontier(_BATCH)
         if not frontier.size:
             return grower.finish()

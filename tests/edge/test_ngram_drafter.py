@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -97,32 +97,33 @@ def test_no_history_changes_a_draft(calls: list[tuple[list[int], int]]) -> None:
             np.testing.assert_array_equal(mine.laws.counts, theirs.laws.counts)
 
 
-@given(texts, texts)
-def test_counts_are_those_of_every_run_in_the_text(text: list[int], context: list[int]) -> None:
+@given(texts, texts, st.integers(1, MAX_ORDER))
+def test_counts_are_those_of_every_run_in_the_text(text: list[int], path: list[int], least_order: int) -> None:
     counts = NgramCounts()
-    for token in text:
-        counts.append([token])
+    for length in range(1, len(text) + 1):
+        counts.read(np.array(text[:length]))
+    end = [*text, *path]
     followed = {
-        text[i] for i in range(1, len(text)) for n in range(1, MAX_ORDER + 1) if n <= i and text[i - n : i] == context[-n:][-MAX_ORDER:]
+        n: Counter(text[i] for i in range(n, len(text)) if text[i - n : i] == end[-n:]) for n in range(1, min(MAX_ORDER, len(end)) + 1)
     }
-    law = counts.law_after(context)
-    assert set(law) == followed
+    longest = max((n for n, found in followed.items() if found and n >= least_order), default=0)
+    assert counts.counts_after(path, least_order) == dict(followed.get(longest, {}))
+    law = counts.law_after(path)
+    assert set(law) == {token for found in followed.values() for token in found}
     assert sum(law.values()) <= 1.0 + 1e-12
 
 
-def test_only_what_is_new_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[int] = []
-    append = NgramCounts.append
-
-    def watched(counts: NgramCounts, tokens: Any) -> None:
-        seen.append(len(tokens))
-        append(counts, tokens)
-
-    monkeypatch.setattr(NgramCounts, "append", watched)
-    drafter = fresh()
-    for text in ([1, 2, 3, 1, 2], [1, 2, 3, 1, 2, 3, 4], [1, 2, 9]):
-        tree_of(drafter, text)
-    assert seen == [5, 2, 3]
+def test_a_text_that_goes_on_is_read_from_where_it_went_on() -> None:
+    counts = NgramCounts()
+    counts.read(np.array([1, 2, 1, 2]))
+    kept = counts._next_of
+    counts.read(np.array([1, 2, 1, 2, 1]))
+    assert counts._next_of is kept
+    assert counts.counts_after([], 1) == {2: 1}  # after 2 1
+    assert counts.counts_after([3, 1], 1) == {2: 2}
+    counts.read(np.array([1, 3, 1]))
+    assert counts._next_of is not kept
+    assert counts.counts_after([], 1) == {3: 1}
 
 
 def test_it_keeps_the_limits_of_a_drafter() -> None:

@@ -90,8 +90,20 @@ def reference(
         with torch.no_grad():
             logits = pair.model(torch.tensor([[*text, *path]])).logits[:, -1].numpy()
         edits = Penalties(params, text, num_prompt).after(np.array([path], dtype=np.int64).reshape(1, -1))
-        grower.expand(frontier, np.arange(VOCAB_SIZE)[None], probabilities(edits.edited(logits), law))
+        probs = probabilities(edits.edited(logits), law)
+        grower.expand(frontier, np.arange(VOCAB_SIZE)[None], with_what_followed(probs, text, path) if is_greedy else probs)
     return grower.finish()
+
+
+def with_what_followed(probs: Array, text: Array, path: list[int]) -> Array:
+    end = [*text.tolist(), *path]
+    for n in (5, 4, 3, 2):
+        followed = [text[i] for i in range(n, len(text)) if text[i - n : i].tolist() == end[-n:]]
+        if followed:
+            weight = 0.3 * len(followed) / (len(followed) + 1)
+            seen = np.bincount(followed, minlength=VOCAB_SIZE) / len(followed)
+            return (1 - weight) * probs + weight * seen
+    return probs
 
 
 def same(one: CoupledTree, other: CoupledTree) -> bool:
@@ -131,6 +143,14 @@ def test_a_greedy_tree_begins_with_the_likeliest_tokens_and_is_no_chain(drafter:
     assert tree.tokens[0] == drafter.draft(TEXT, num_rows=1, length=1, params=greedy, seed=1).tokens[0, 0]
     assert (np.bincount(tree.parents + 1) > 1).any()
     assert same(tree, drafter.draft_tree(TEXT, num_nodes=16, max_depth=8, params=greedy, seed=2))  # no noise, so no seed
+
+
+def test_a_greedy_tree_remembers_what_the_text_repeats(pair: Pair, drafter: OnnxDrafter) -> None:
+    text = np.concatenate([TEXT[:9]] * 3 + [TEXT[:3]])
+    ask: dict[str, Any] = {"num_nodes": 24, "max_depth": 6, "seed": 1}
+    tree = drafter.draft_tree(text, **ask, params=SamplingParams(0.0))
+    assert same(tree, reference(pair, text, **ask, params=SamplingParams(0.0)))
+    assert path_to(tree.tokens, tree.parents, 0) == [TEXT[3]]
 
 
 def test_a_law_wider_than_the_candidates_keeps_its_likeliest(pair: Pair, drafter: OnnxDrafter, monkeypatch: pytest.MonkeyPatch) -> None:
