@@ -17,7 +17,7 @@ import numpy as np
 from cactus_core.coupled import CoupledTree, empty_tree, rerooted
 from cactus_core.session import Decision, Hint, Limits, Request
 from edge.drafter import Drafter
-from edge.plan import OFF, TreePlan
+from edge.plan import OFF
 from edge.rounds import Origin, Round, tokens_of
 from edge.survival import Foretold
 from edge.tree_tuner import TreeTuner
@@ -41,9 +41,9 @@ async def speculate_along(
     """
     stream = _HintedStream(link, request, drafter, tuner, limits, on_failure)
     deciding = asyncio.ensure_future(link.next_decision())
+    stream.start_drafting()
     try:
         while True:
-            stream.start_drafting()
             await asyncio.wait({deciding, stream.drafting} if stream.drafting else {deciding}, return_when=asyncio.FIRST_COMPLETED)
             if deciding.done():
                 done = stream.decided(deciding.result())
@@ -56,6 +56,7 @@ async def speculate_along(
             await stream.send_drafted()
     finally:
         deciding.cancel()
+        await asyncio.gather(deciding, return_exceptions=True)
         await stream.close()
 
 
@@ -81,8 +82,7 @@ class _HintedStream:
         self._sent: dict[int, tuple[CoupledTree, float]] = {0: (empty_tree(len(self._text)), self._opened)}
         self._followed: list[Foretold] = []
         self._unreported = (0, 0, 0.0)  # since the last decision: nodes that were sent, their depth, the seconds they took
-        self._planned: TreePlan = OFF
-        self._is_probe = False
+        self._num_asked, self._is_probe = 0, False  # of what is being drafted
         self._last_base = -1
         self.drafting: asyncio.Task[tuple[CoupledTree, float]] | None = None
 
@@ -97,7 +97,7 @@ class _HintedStream:
         depth = min(planned.max_depth, room, self._drafter.max_positions - len(self._text), self._limits.max_length)
         num_nodes = min(planned.num_nodes, self._limits.max_rows * self._limits.max_length)
         if num_nodes and depth > 0:
-            self._planned, self._last_base = planned, len(self._text)
+            self._num_asked, self._last_base = num_nodes, len(self._text)
             self.drafting = asyncio.create_task(asyncio.to_thread(self._draft, list(self._text), num_nodes, depth))
 
     def _draft(self, text: list[int], num_nodes: int, depth: int) -> tuple[CoupledTree, float]:
@@ -109,17 +109,19 @@ class _HintedStream:
         return tree, time.monotonic() - started
 
     async def send_drafted(self) -> None:
-        """Sends the tree that is ready, if one is: what of it follows the text as it is by now. Lets the cloud go on where none comes."""
+        """Sends the tree that is ready, if one is: what of it follows the text by now. Lets the cloud go on where none will come."""
         if self.drafting is not None and self.drafting.done():
             drafting, self.drafting = self.drafting, None
             try:
                 tree, draft_s = drafting.result()
             except Exception as error:  # noqa: BLE001  # whatever ails a drafter, the text goes on
-                self._on_failure(error)
+                self._last_base = -1
                 self._tuner.gave_up()
+                self._on_failure(error)
             else:
                 await self._send(tree, draft_s)
-        if self._told_wait_s > 0.0 and self.drafting is None and (not self._tuner.current.num_nodes or not self._has_room()):
+        self.start_drafting()
+        if self._told_wait_s > 0.0 and self.drafting is None and self._last_base != len(self._text):
             await self._hint(empty_tree(len(self._text)), 0.0)
 
     async def _send(self, tree: CoupledTree, draft_s: float) -> None:
@@ -127,25 +129,22 @@ class _HintedStream:
         since = self._text[tree.base :]
         foretold.follow(since)
         self._followed.append(foretold)
-        if self._is_probe:
-            num_bytes = await self._hint(empty_tree(len(self._text)), 0.0)
-        else:
-            live = rerooted(tree, np.array(since, dtype=np.int64))
-            if not len(live.tokens) and self._planned.wait_s == 0.0:
-                return
-            num_bytes = await self._hint(live, self._planned.wait_s)
+        # What the plan is by now: more may have been drafted, for the sake of learning, and a probe is not to be read at all.
+        plan = OFF if self._is_probe else self._tuner.current
+        live = rerooted(_first(tree, plan.num_nodes), np.array(since, dtype=np.int64))
+        num_bytes = 0
+        # Without a first hint nothing is known of the round trip; whoever was told to wait is told that what came did not come true.
+        if self._is_probe or max(plan.wait_s, self._told_wait_s) > 0.0 or len(live.tokens) or not self._number:
+            num_bytes = await self._hint(live, plan.wait_s)
             nodes, depth, seconds = self._unreported
             self._unreported = nodes + len(live.tokens), max(depth, int(live.depths.max(initial=0))), seconds + draft_s
-        self._tuner.drafted(self._planned.num_nodes, draft_s, num_bytes)
+        self._tuner.drafted(self._num_asked, draft_s, num_bytes)
 
     async def _hint(self, tree: CoupledTree, wait_s: float) -> int:
         self._number += 1
         self._last_sent = time.monotonic()
         self._sent[self._number], self._told_wait_s = (tree, self._last_sent), wait_s
         return await self._link.send_hint(Hint(self._number, tree, wait_s))
-
-    def _has_room(self) -> bool:
-        return len(self._text) + 1 < min(len(self._request.prompt) + self._request.max_tokens, self._drafter.max_positions)
 
     def decided(self, decision: Decision) -> Round:
         """Takes in the next of the text, and what it tells of link, cloud and drafts."""
@@ -195,3 +194,8 @@ class _HintedStream:
             await asyncio.wait({self.drafting})
             if not self.drafting.cancelled():
                 self.drafting.exception()
+
+
+def _first(tree: CoupledTree, num_nodes: int) -> CoupledTree:
+    """The best smaller tree: parents come before their children."""
+    return CoupledTree(tree.base, tree.tokens[:num_nodes], tree.parents[:num_nodes])

@@ -124,9 +124,9 @@ class TreeTuner:
 
     def to_draft(self) -> TreePlan:
         """What to draft next: the plan or, for the sake of learning, now and then more; no more is sent than `current` says."""
-        self._num_trees += 1
         if self._fixed is not None or not self._current.num_nodes:
             return self._current
+        self._num_trees += 1
         more = _EXPLORED.get(self._num_trees, 0)
         if self._num_trees % (_EXPLORE_EVERY if self._num_trees < 4 * _EXPLORE_EVERY else 3 * _EXPLORE_EVERY) == 0:
             more = next((size for size in SIZES if size >= 2 * self._current.num_nodes), SIZES[-1])

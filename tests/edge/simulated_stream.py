@@ -229,7 +229,7 @@ class _Edge:
         self._tuner.drafted(tree.num_nodes, took_s, 100)
         plan = OFF if is_probe else self._tuner.current
         live = tree.first(plan.num_nodes).after(self._length)
-        if is_probe or plan.wait_s or live.num_nodes:
+        if is_probe or max(plan.wait_s, self._told_wait_s) or live.num_nodes or not self._number:
             self._send(live, plan.wait_s)
         self._draft()
 
