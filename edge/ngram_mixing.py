@@ -1,7 +1,7 @@
 """What a text has shown, mixed into a draft's laws.
 
-A small draft does not remember that a text repeats itself; counts do. Measured with the demo pair and 24 nodes, this gains a
-tenth of all tokens at temperature 0, where texts fall into loops, and nothing or less at 0.6 and 1.
+A small draft does not remember that a text repeats itself; counts do. With the demo pair and 24 nodes this gains 0.8 ± 0.4 of 10.2
+tokens a round at temperature 0, where texts fall into loops, and nothing that was measurable, or less than nothing, at 0.6 and 1.
 Knows candidates and counts; knows nothing of models or trees.
 """
 
