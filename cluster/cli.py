@@ -73,16 +73,16 @@ def simulate(
     svg_file: Annotated[Path | None, typer.Option("--svg", help="also draw the picture into this file")] = None,
 ) -> None:
     """The whole system on this machine behind emulated links, without Ray: a table and a picture of rounds in time."""
-    from cluster.simulate import PROMPTS, SimulateOptions, run_simulation
+    from cluster.simulate import PROMPTS, SimulateOptions, simulated
     from cluster.timeline_svg import svg
 
     for file in (json_file, svg_file):
         _check_folder(file)
     prompts = tuple(prompt or PROMPTS)
     options = SimulateOptions(link, edges, verifier_delay_ms, max_tokens, temperature, seed or 0, cuts, prompts)
-    done = asyncio.run(run_simulation(options))
+    done = simulated(options)
     if json_file is not None:
-        done.figures.write(json_file)
+        done.figures().write(json_file)
     if svg_file is not None:
         svg_file.write_text(svg(done.picture), "utf8")
 

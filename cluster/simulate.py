@@ -11,6 +11,7 @@ import codecs
 import json
 import os
 import re
+import signal
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
@@ -47,6 +48,10 @@ PROMPTS = (
 _SHOWN_S = 1.0  # of the run, in the picture
 _STOP_S = 5.0  # that a part has to end by itself
 _HOLD_S = 0.05
+_NOTES = (
+    "alone: the same requests, decoded by the cloud alone, all edges at once too.",
+    "p50, p95: milliseconds a token. up, down: bytes a token, at the socket.",
+)
 _UNCUT = 0.1  # the last tenth of a text
 
 
@@ -79,8 +84,35 @@ class SimulateOptions:
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    figures: Figures
+    options: SimulateOptions
+    comparison: Comparison
     picture: Picture
+
+    def figures(self) -> Figures:
+        asked, figures = self.options, Figures("simulate")
+        case: Case = {"pair": "demo", "profile": asked.link, "temperature": asked.temperature, "clients": asked.num_edges}
+        self.comparison.count(figures, case | {"verifier_delay_ms": asked.verifier_delay_ms, "emulated": True})
+        return figures
+
+
+def simulated(options: SimulateOptions) -> Simulated:
+    """`run_simulation`, from outside of a loop. A terminated run ends as an interrupted one does, with `KeyboardInterrupt`."""
+    try:
+        return asyncio.run(_until_terminated(options))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+async def _until_terminated(options: SimulateOptions) -> Simulated:
+    """Cancels the run, so that no part of it is torn from what it is doing, as by an exception in a signal's handler it would be."""
+    loop, before = asyncio.get_running_loop(), signal.getsignal(signal.SIGTERM)
+    running = asyncio.ensure_future(run_simulation(options))
+    loop.add_signal_handler(signal.SIGTERM, running.cancel)
+    try:
+        return await running
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, before)
 
 
 async def run_simulation(options: SimulateOptions) -> Simulated:
@@ -102,12 +134,9 @@ async def run_simulation(options: SimulateOptions) -> Simulated:
         with console.status("the edges draft ..."):
             drafted = await _served(options, profile, endpoint, parts, plain=False)
     found = Comparison(drafted, alone)
-    picture = _picture(options, profile, found)
-    figures = Figures("simulate")
-    case: Case = {"pair": "demo", "profile": profile.name, "temperature": options.temperature, "clients": options.num_edges}
-    found.count(figures, case | {"verifier_delay_ms": options.verifier_delay_ms, "emulated": True})
-    _print(console, options, found, picture)
-    return Simulated(figures, picture)
+    done = Simulated(options, found, _picture(options, profile, found))
+    _print(console, done)
+    return done
 
 
 async def _served(
@@ -205,16 +234,17 @@ def _picture(options: SimulateOptions, profile: LinkProfile, found: Comparison) 
     edges = tuple(course_of(taken.rounds, profile.one_way_s) for taken in found.drafted)
     alone = course_of(found.alone[0].rounds, profile.one_way_s)
     shown = middle((*edges, alone), _SHOWN_S)
-    return Picture(f"{profile.name}: {profile.description}", profile.one_way_s, options.verifier_delay_ms / 1e3, shown, edges, alone)
+    return Picture(
+        f"{profile.name}, emulated: {profile.description}", profile.one_way_s, options.verifier_delay_ms / 1e3, shown, edges, alone
+    )
 
 
-def _print(console: Console, options: SimulateOptions, found: Comparison, picture: Picture) -> None:
-    padded = f", emulated: each step padded to {options.verifier_delay_ms:g} ms" if options.verifier_delay_ms else ""
-    console.print(Text(f"Link      {picture.link}, emulated, one for each edge"))
+def _print(console: Console, done: Simulated) -> None:
+    delay_ms, found = done.options.verifier_delay_ms, done.comparison
+    padded = f", emulated: each step padded to {delay_ms:g} ms" if delay_ms else ""
+    console.print(Text(f"Link      {done.picture.link}"))
     console.print(Text(f"Verifier  the demo target{padded}\n"))
     console.print(found.table(console.width))
     same = "Drafts changed no text." if not found.num_differing else f"{found.num_differing} texts differ from the cloud's alone."
-    alone = "alone: the same requests, decoded by the cloud alone. All edges are served at once, both ways.\n"
-    bytes_ = "p50, p95: milliseconds a token. up, down: bytes a token at the socket. "
-    console.print(Text(alone + bytes_ + same + "\n", "dim"))
-    console.print(drawn(picture, console.width))
+    console.print(Text("\n".join((*_NOTES, same, "")), "dim"))
+    console.print(drawn(done.picture, console.width))

@@ -1,13 +1,14 @@
 """Rounds in time: what edge, link and cloud did for a request, and when, worked out from what the edge noted down.
 
 The edge's own moments are measured. Those on the way and in the cloud are placed by them: each way is taken to last half a round trip,
-and a step to have ended that long before its decision came. Knows seconds; knows nothing of processes, or of how a picture is drawn.
+and a step to have ended that long before its decision came, or sooner. Knows seconds; knows nothing of processes, or of how a
+picture is drawn.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +47,10 @@ class Course:
 
     def within(self, window: Span) -> Course:
         """What of it shows in a window."""
-        lanes = (tuple(span for span in lane if span.meets(window)) for lane in (self.drafts, self.up, self.steps, self.down))
-        return Course(*lanes, tuple(came for came in self.arrivals if window.begin_s <= came.at_s < window.end_s))
+        drafts, up, steps, down = (
+            tuple(span for span in lane if span.meets(window)) for lane in (self.drafts, self.up, self.steps, self.down)
+        )
+        return Course(drafts, up, steps, down, tuple(came for came in self.arrivals if window.begin_s <= came.at_s < window.end_s))
 
     @property
     def num_tokens(self) -> int:
@@ -76,24 +79,30 @@ class Picture:
         return (each_way, padded) if self.step_at_least_s else (each_way,)
 
 
-def course_of(rounds: Iterable[Mapping[str, Any]], one_way_s: float) -> Course:
+def course_of(rounds: Sequence[Mapping[str, Any]], one_way_s: float) -> Course:
     """`rounds` as `cactus generate --json` writes them. Of drafts that were sent between two decisions the last one's moment is known:
-    they are drawn as one.
+    they are drawn as one. A decision that the edge took in late is known by the step after it, which cannot have begun before.
     """
     drafts: list[Span] = []
-    up, steps, down, arrivals = [], [], [], []
     for done in rounds:
-        at_s = done["at_s"]
         if done["draft_s"] > 0.0:
-            sent_s = at_s - done["wait_s"]
-            begin_s = sent_s - done["draft_s"]
-            drafts.append(Span(max(begin_s, drafts[-1].end_s) if drafts else begin_s, sent_s))
-            up.append(Span(sent_s, sent_s + one_way_s))
-        decided_s = at_s - one_way_s
-        steps.append(Span(decided_s - done["verify_s"], decided_s))
-        down.append(Span(decided_s, at_s))
-        arrivals.append(Arrival(at_s, done["num_tokens"], done["num_accepted"]))
-    return Course(tuple(drafts), tuple(up), tuple(steps), tuple(down), tuple(arrivals))
+            before_s = drafts[-1].end_s if drafts else -math.inf
+            sent_s = max(done["at_s"] - done["wait_s"], before_s)
+            drafts.append(Span(max(sent_s - done["draft_s"], before_s), sent_s))
+    steps: list[Span] = []
+    next_s = math.inf
+    for done in reversed(rounds):
+        decided_s = min(done["at_s"] - one_way_s, next_s)
+        next_s = decided_s - done["verify_s"]
+        steps.append(Span(next_s, decided_s))
+    steps.reverse()
+    return Course(
+        drafts=tuple(drafts),
+        up=tuple(Span(draft.end_s, draft.end_s + one_way_s) for draft in drafts),
+        steps=tuple(steps),
+        down=tuple(Span(step.end_s, done["at_s"]) for step, done in zip(steps, rounds, strict=True)),
+        arrivals=tuple(Arrival(done["at_s"], done["num_tokens"], done["num_accepted"]) for done in rounds),
+    )
 
 
 def middle(courses: Sequence[Course], length_s: float) -> Span:
@@ -106,6 +115,6 @@ def middle(courses: Sequence[Course], length_s: float) -> Span:
 def ticks(window: Span, most: int) -> list[float]:
     """Round moments in a window for its axis to name, evenly apart and `most` at most."""
     length_ms = (window.end_s - window.begin_s) * 1e3
-    step_ms = next((size for size in (5, 10, 20, 50, 100, 200, 500) if length_ms < most * size), 1000)
+    step_ms = next((size for size in (5, 10, 20, 50, 100, 200, 500) if length_ms <= most * size), 1000)
     first = math.ceil(window.begin_s * 1e3 / step_ms)
     return [number * step_ms / 1e3 for number in range(first, math.floor(window.end_s * 1e3 / step_ms) + 1)]

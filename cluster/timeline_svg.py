@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 
 from cluster.timeline import Arrival, Picture, Span, ticks
 
-_WIDTH, _LEFT, _RIGHT = 1080, 170, 90
+_WIDTH, _LEFT, _RIGHT = 1080, 196, 90
 _TOP, _BAR, _WAY = 84, 22, 54  # points: above the lanes, of a bar, of a way
 _DOT, _MOST_DOTS = 5, 8  # points of a token's square, with its gap; as many are stacked
 _ROW = _DOT * _MOST_DOTS + 14
@@ -21,7 +21,7 @@ _DRAFT, _STEP, _MESSAGE, _STANDS, _OWN = "#5b6ee1", "#e8a33d", "#2f9fb5", "#2e9e
 
 
 def svg(picture: Picture) -> str:
-    """A whole document on a white ground, as wide as a page's text."""
+    """A whole document, on a white ground."""
     first = picture.edges[0].within(picture.window)
     scale = _Scale(picture.window)
     lanes = [(f"edge {number} gets", course.within(picture.window).arrivals) for number, course in enumerate(picture.edges, 1)]
@@ -29,19 +29,19 @@ def svg(picture: Picture) -> str:
     drafts, cloud = _TOP, _TOP + _BAR + _WAY
     edge = cloud + _BAR + _WAY
     height = edge + _ROW * len(lanes) + 74
-    has_padding = " (emulated)" if picture.step_at_least_s else ""
+    padded = f", emulated: each step padded to {picture.step_at_least_s * 1e3:g} ms" if picture.step_at_least_s else ""
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" font-family="system-ui, sans-serif" font-size="13">',
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
         _text(16, 28, "Rounds in time", _INK, size=17, bold=True),
-        _text(16, 48, f"Link {picture.link}. Emulated: {'; '.join(picture.emulated)}.", _PALE),
+        _text(16, 48, f"Link {picture.link}. Verifier: the demo target{padded}.", _PALE),
         *_axis(scale, _TOP - 8, edge + _ROW * len(lanes)),
         _label(drafts + _BAR / 2, "edge 1 drafts"),
         *_bars(first.drafts, drafts, scale, _DRAFT),
         *([] if first.drafts else [_text(_LEFT + 6, drafts + 16, "sends none here", _PALE)]),
         _label(drafts + _BAR + _WAY / 2, "up (emulated)", _PALE),
         *_messages(first.up, drafts + _BAR, cloud, scale),
-        _label(cloud + _BAR / 2, f"cloud verifies{has_padding}"),
+        _label(cloud + _BAR / 2, "cloud verifies" + (" (emulated)" if padded else "")),
         *_bars(first.steps, cloud, scale, _STEP),
         _label(cloud + _BAR + _WAY / 2, "down (emulated)", _PALE),
         *_messages(first.down, cloud + _BAR, edge, scale),

@@ -51,7 +51,7 @@ def _axis(window: Span, columns: int) -> Text:
 
 
 def _blocks(spans: Sequence[Span], window: Span, columns: int, colours: tuple[str, str]) -> Text:
-    """Bars, each at least half a column; neighbours differ in shade, and where colours are off in a gap."""
+    """Bars, each at least half a column; neighbours differ in shade."""
     halves: list[int | None] = [None] * (2 * columns)
     scale = len(halves) / (window.end_s - window.begin_s)
     for number, span in enumerate(spans):
