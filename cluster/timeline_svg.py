@@ -85,7 +85,7 @@ def _axis(scale: _Scale, top: float, bottom: float) -> Iterator[str]:
 def _bars(spans: Sequence[Span], top: float, scale: _Scale, colour: str) -> Iterator[str]:
     for span in spans:
         begin, end = scale.clipped(span.begin_s), scale.clipped(span.end_s)
-        width = max(end - begin - 1.0, 1.5)  # a white line between one and the next
+        width = max(end - begin - 1.6, 1.5)  # a white line between one and the next
         yield f'<rect x="{begin:.1f}" y="{top}" width="{width:.1f}" height="{_BAR}" rx="2" fill="{colour}"/>'
 
 

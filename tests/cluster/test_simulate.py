@@ -1,6 +1,7 @@
 """`cactus simulate` as a person runs it, and what it makes of what it measured."""
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from cactus_core.errors import InvalidInput
 from cluster.comparison import Comparison, Sums, Taken
@@ -56,6 +58,20 @@ def test_the_figures_compare_each_edge_and_all_of_them():
     assert figures.value("speedup_vs_plain", edge="all") == 4.0
     assert figures.value("ttft_ms", edge="1", system="plain") == 1000.0
     assert figures.value("texts_differing") == 1
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_table_fits_the_terminal_with_every_column_whole(width):
+    slow = taken(2.1, 2.4, 4.4)
+    chosen = replace(slow, summary=replace(slow.summary, num_resumes=10, speculation={"mode": "stream", "num_nodes": 96}))
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(Comparison((chosen, chosen), (slow, slow)).table(width))
+    lines = console.export_text().splitlines()
+    assert len(lines) == 2 + 1 + 6  # nothing is folded
+    assert "…" not in "".join(lines)
+    assert max(map(len, lines)) <= width
+    assert "stream, 96" in lines[3]
+    assert "all edges" in lines[7]
 
 
 def test_cuts_are_seeded_apart_and_before_the_end():
