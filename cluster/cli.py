@@ -52,12 +52,39 @@ def demo(
     """The whole system on this machine: a Ray cluster, a gateway, and an edge that drafts for it."""
     from cluster.demo import DemoOptions, run_demo
 
-    if json_file is not None and not json_file.resolve().parent.is_dir():
-        raise InvalidInput(f"there is no folder {json_file.resolve().parent} to write {json_file.name} into; make it first")
+    _check_folder(json_file)
     acceptance = acceptance_for(delta=delta, budget=budget, in_rows=(drafts, block) != (None, None))
     figures = asyncio.run(run_demo(DemoOptions(prompt, temperature, seed or 0, max_tokens, drafts, block, acceptance)))
     if json_file is not None:
         figures.write(json_file)
+
+
+@app.command()
+def simulate(
+    link: Annotated[str, typer.Option(help="profile of each edge's emulated link: perfect, near, regional or far")] = "regional",
+    edges: Annotated[int, typer.Option(min=1, help="that are served at once")] = 2,
+    verifier_delay_ms: Annotated[float, typer.Option(min=0.0, help="pad every step of the verifier to so long: EMULATED")] = 0.0,
+    prompt: Annotated[list[str] | None, typer.Option(help="the text to go on from; repeatable, one an edge; default: some of ours")] = None,
+    max_tokens: MaxTokensOption = 96,
+    temperature: TemperatureOption = 1.0,
+    seed: SeedOption = 1,
+    cuts: Annotated[int, typer.Option(min=0, help="times that each edge's link is cut, at seeded places of its text")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="also write the figures to this file")] = None,
+    svg_file: Annotated[Path | None, typer.Option("--svg", help="also draw the picture into this file")] = None,
+) -> None:
+    """The whole system on this machine behind emulated links, without Ray: a table and a picture of rounds in time."""
+    from cluster.simulate import PROMPTS, SimulateOptions, simulated
+    from cluster.timeline_svg import svg
+
+    for file in (json_file, svg_file):
+        _check_folder(file)
+    prompts = tuple(prompt or PROMPTS)
+    options = SimulateOptions(link, edges, verifier_delay_ms, max_tokens, temperature, seed or 0, cuts, prompts)
+    done = simulated(options)
+    if json_file is not None:
+        done.figures().write(json_file)
+    if svg_file is not None:
+        svg_file.write_text(svg(done.picture), "utf8")
 
 
 @app.command()
@@ -97,6 +124,12 @@ def gateway(
             await server.wait()
 
     asyncio.run(serve())
+
+
+def _check_folder(file: Path | None) -> None:
+    """Before a run whose outcome could not be written down."""
+    if file is not None and not file.resolve().parent.is_dir():
+        raise InvalidInput(f"there is no folder {file.resolve().parent} to write {file.name} into; make it first")
 
 
 for verb in (verifier, generate, describe, export, bench):
