@@ -10,6 +10,7 @@ from collections import deque
 from itertools import accumulate
 from statistics import median
 
+_FEW = 2  # so many measurements are no sample yet
 _PER_SIZE = 7  # of each size: a median of so few follows a change, and forgets a hiccup
 
 
@@ -32,7 +33,7 @@ class CostBySize:
         self._measured.setdefault(size.bit_length(), deque(maxlen=_PER_SIZE)).append((size, seconds))
         alike = [self._measured[bits] for bits in sorted(self._measured)]
         self._sizes = [median(size for size, _ in own) for own in alike]
-        self._seconds = list(accumulate((median(seconds for _, seconds in own) for own in alike), max))
+        self._seconds = list(accumulate((_typical([seconds for _, seconds in own]) for own in alike), max))
 
     def at(self, size: int) -> float:
         """Raises `ValueError` before anything was measured."""
@@ -42,7 +43,13 @@ class CostBySize:
             return self._seconds[0]
         after = min(bisect_left(self._sizes, size), len(self._sizes) - 1)
         (left, right), (least, most) = self._sizes[after - 1 : after + 1], self._seconds[after - 1 : after + 1]
-        return least + (size - left) * (most - least) / (right - left)
+        share = (size - left) / (right - left)
+        return (1.0 - share) * least + share * most  # at either end what was measured there, to the last bit
+
+
+def _typical(seconds: list[float]) -> float:
+    """The median; of very few the least, since what disturbs a measurement makes it longer, and a hiccup is not to be a slope."""
+    return median(seconds) if len(seconds) > _FEW else min(seconds)
 
 
 class Recent:

@@ -69,3 +69,10 @@ def test_the_recent_median_follows_the_last_few():
     assert recent.value(7.0) == 2.0
     recent.add(100.0)
     assert recent.value(7.0) == 100.0
+
+
+def test_a_hiccup_in_the_first_measurements_is_no_slope():
+    costs = costs_of([(0, 1.0), (8, 50.0), (8, 1.5)])
+    assert costs.at(8) == 1.5
+    costs.add(8, 2.0)
+    assert costs.at(8) == 2.0
