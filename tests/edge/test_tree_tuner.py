@@ -98,7 +98,7 @@ def test_a_round_trip_nine_times_as_long_is_answered_within_twenty_decisions(ste
 @pytest.mark.parametrize("mean_q", [POOR, 0.65, 0.8])
 @pytest.mark.parametrize("step", STEPS)
 def test_whatever_the_drafter_a_longer_round_trip_is_answered(step, mean_q, seed):
-    assert after_a_step(step, mean_q, seed) >= 0.9
+    assert after_a_step(step, mean_q, seed) >= 0.8
 
 
 def learnt(*, objective=Objective.LATENCY, device=None, fixed=None, step="slow", round_trip_s=0.01, mean_q=GOOD, num_tokens=300):
