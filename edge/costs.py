@@ -43,8 +43,8 @@ class CostBySize:
             return self._seconds[0]
         after = min(bisect_left(self._sizes, size), len(self._sizes) - 1)
         (left, right), (least, most) = self._sizes[after - 1 : after + 1], self._seconds[after - 1 : after + 1]
-        share = (size - left) / (right - left)
-        return (1.0 - share) * least + share * most  # at either end what was measured there, to the last bit
+        on_the_line = least + (size - left) * (most - least) / (right - left)
+        return min(on_the_line, most) if size <= right else max(on_the_line, most)  # rounding makes no larger size cheaper
 
 
 def _typical(seconds: list[float]) -> float:

@@ -20,6 +20,7 @@ ALONE = RowsPlan(0, 0)
 _LENGTHS = (2, 3, 4, 6, 8)
 _ROWS = (1, 2, 4)
 _TRIALS = 3  # rounds with each number of paths before any is judged
+_TRIALS_BEFORE_ALONE = 24  # rounds before drafting is given up, which is for good
 _MARGIN = 1.05
 _LONGER = 12  # rounds between two that are longer than planned, for the sake of learning
 
@@ -54,7 +55,7 @@ class RowsTuner:
         num_rows, length = self._current.num_rows, self._current.length
         untried = [each for each, own in self._survival.items() if own.num_outcomes < _TRIALS]
         if untried:
-            return RowsPlan(untried[-1], length)
+            return RowsPlan(untried[-1], _LENGTHS[-1])  # tells of every shorter one, before off is judged better for good
         if num_rows and self._num_rounds % _LONGER == 0:
             return RowsPlan(num_rows, next((longer for longer in _LENGTHS if longer > length), length))
         return self._current
@@ -108,6 +109,8 @@ class RowsTuner:
 
     def _choose(self) -> None:
         forecasts = self.forecasts()
+        if sum(own.num_outcomes for own in self._survival.values()) < _TRIALS_BEFORE_ALONE:
+            forecasts = [forecast for forecast in forecasts if forecast.plan != ALONE]
         if not forecasts:
             return
         here = next((forecast for forecast in forecasts if forecast.plan == self._current), None)
