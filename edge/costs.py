@@ -10,6 +10,7 @@ from collections import deque
 from itertools import accumulate
 from statistics import median
 
+_LONG_AGO = 200  # measurements
 _FEW = 2  # so many measurements are no sample yet
 _PER_SIZE = 7  # of each size: a median of so few follows a change, and forgets a hiccup
 
@@ -18,11 +19,13 @@ class CostBySize:
     """Seconds against a size: medians of what was measured lately, straight lines between them, never falling.
 
     Sizes are told apart by powers of two. Beyond the largest the last line goes on; of one size alone nothing is known of others, and
-    they are taken to cost the same.
+    they are taken to cost the same. What was measured long ago is forgotten, so that what was slow once is tried again.
     """
 
     def __init__(self) -> None:
         self._measured: dict[int, deque[tuple[int, float]]] = {}
+        self._last_added: dict[int, int] = {}  # of each power of two, which measurement was its last
+        self._num_added = 0
         self._sizes: list[float] = []
         self._seconds: list[float] = []
 
@@ -30,7 +33,11 @@ class CostBySize:
         return bool(self._sizes)
 
     def add(self, size: int, seconds: float) -> None:
+        self._num_added += 1
+        self._last_added[size.bit_length()] = self._num_added
         self._measured.setdefault(size.bit_length(), deque(maxlen=_PER_SIZE)).append((size, seconds))
+        for bits in [bits for bits, last in self._last_added.items() if last <= self._num_added - _LONG_AGO]:
+            del self._measured[bits], self._last_added[bits]
         alike = [self._measured[bits] for bits in sorted(self._measured)]
         self._sizes = [median(size for size, _ in own) for own in alike]
         self._seconds = list(accumulate((_typical([seconds for _, seconds in own]) for own in alike), max))

@@ -17,10 +17,9 @@ import numpy as np
 from cactus_core.coupled import CoupledTree, empty_tree, rerooted
 from cactus_core.session import Decision, Hint, Limits, Request
 from edge.drafter import Drafter
-from edge.plan import OFF
 from edge.rounds import Origin, Round, tokens_of
 from edge.survival import Foretold
-from edge.tree_tuner import TreeTuner
+from edge.tree_tuner import PROBED, TreeTuner
 
 
 class Stream(Protocol):
@@ -129,8 +128,8 @@ class _HintedStream:
         since = self._text[tree.base :]
         foretold.follow(since)
         self._followed.append(foretold)
-        # What the plan is by now: more may have been drafted, for the sake of learning, and a probe is not to be read at all.
-        plan = OFF if self._is_probe else self._tuner.current
+        # What the plan is by now: more may have been drafted, for the sake of learning.
+        plan = PROBED if self._is_probe else self._tuner.current
         live = rerooted(_first(tree, plan.num_nodes), np.array(since, dtype=np.int64))
         num_bytes = 0
         # Without a first hint nothing is known of the round trip; whoever was told to wait is told that what came did not come true.

@@ -32,7 +32,9 @@ _MARGIN = 1.04  # another way must promise so much more than the one in use
 _WORTH_DRAFTING = 1.02  # less than this over off, and the edge had better rest
 _LEAVE_OFF = 1.08  # off is sticky: what the others promise there was not tried
 _TRIALS = 3  # outcomes before a first judgement
-_PROBE_EVERY = 24  # tokens between two probes while off
+_PROBE_EVERY = 32  # tokens between two probes while off
+# Of a probe so much is sent: enough to measure the round trip and what a step with drafts takes, and to be read at next to no cost.
+PROBED = TreePlan(4, DEEPEST, 0.0)
 _EXPLORED = {1: 48, 2: 48, 3: 48, 5: 96, 8: 96}  # nodes of the first trees
 _EXPLORE_EVERY = 8  # trees between two larger than planned
 _JUDGED_EVERY = 8  # decisions

@@ -16,9 +16,9 @@ import numpy as np
 
 from cactus_core.coins import Floats
 from cactus_core.coupled import CoupledTree
-from edge.plan import OFF, TreePlan
+from edge.plan import TreePlan
 from edge.survival import Foretold
-from edge.tree_tuner import TreeTuner
+from edge.tree_tuner import PROBED, TreeTuner
 
 _TRUE = 1  # every token of the text; wrong guesses are other numbers
 
@@ -227,7 +227,7 @@ class _Edge:
         foretold.follow([_TRUE] * (self._length - tree.base))
         self._followed.append(foretold)
         self._tuner.drafted(tree.num_nodes, took_s, 100)
-        plan = OFF if is_probe else self._tuner.current
+        plan = PROBED if is_probe else self._tuner.current
         live = tree.first(plan.num_nodes).after(self._length)
         if is_probe or max(plan.wait_s, self._told_wait_s) or live.num_nodes or not self._number:
             self._send(live, plan.wait_s)

@@ -71,6 +71,15 @@ def test_the_recent_median_follows_the_last_few():
     assert recent.value(7.0) == 100.0
 
 
+def test_what_was_slow_long_ago_is_forgotten():
+    costs = costs_of([(0, 1.0), (8, 50.0)])
+    for _ in range(199):
+        assert costs.at(8) == 50.0
+        costs.add(0, 1.0)
+    costs.add(0, 1.0)
+    assert costs.at(8) == 1.0
+
+
 def test_a_hiccup_in_the_first_measurements_is_no_slope():
     costs = costs_of([(0, 1.0), (8, 50.0), (8, 1.5)])
     assert costs.at(8) == 1.5
