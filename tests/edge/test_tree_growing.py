@@ -134,6 +134,7 @@ def test_a_greedy_tree_begins_with_the_likeliest_tokens_and_is_no_chain(drafter:
 
 
 def test_a_law_wider_than_the_candidates_keeps_its_likeliest(pair: Pair, drafter: OnnxDrafter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.tree_growing._WHOLE", 5)
     monkeypatch.setattr("edge.tree_growing._SUPPORT", 5)
     tree = drafter.draft_tree(TEXT, num_nodes=12, max_depth=4, params=SamplingParams(0.0), seed=1)
     root = tree.tokens[tree.parents < 0]
@@ -149,14 +150,13 @@ def test_nodes_of_several_depths_run_together(drafter: OnnxDrafter, runs: Runs) 
     assert len(runs.shapes) < 20  # 41 nodes or more, a batch at a time
 
 
-def test_the_same_call_twice_gives_the_same_tree_and_runs_no_text(drafter: OnnxDrafter, runs: Runs) -> None:
+def test_the_same_call_twice_gives_the_same_tree_and_runs_nothing(drafter: OnnxDrafter, runs: Runs) -> None:
     drafter.draft_tree(TEXT[:20], num_nodes=12, max_depth=5, params=PARAMS, seed=8)
     first = drafter.draft_tree(TEXT, num_nodes=20, max_depth=6, params=PARAMS, seed=9)
     before = len(runs.ids)
     second = drafter.draft_tree(TEXT, num_nodes=20, max_depth=6, params=PARAMS, seed=9)
     assert same(first, second)
-    assert 30 not in {length for _, length in runs.shapes[before:]}
-    assert {length for _, length in runs.shapes[before:]} == {1}
+    assert len(runs.ids) == before
 
 
 def deepest(tree: CoupledTree) -> list[int]:
