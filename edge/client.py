@@ -79,13 +79,15 @@ def _finite(record: Mapping[str, object]) -> dict[str, object]:
 class Drafting:
     """How a client is to draft. A plan of the request's own family is kept to; without one the tuner chooses, for what `objective` asks.
 
-    A lost link is tried again for `patience_s` seconds before the request ends with `Unavailable`.
+    A lost link is tried again for `patience_s` seconds before the request ends with `Unavailable`. With `ahead`, a drafter that can does
+    not idle while a decision is awaited; most of what it then does is of no use, so that whoever saves energy does without.
     """
 
     rows: RowsPlan | None = None
     tree: TreePlan | None = None
     objective: Objective = Objective.LATENCY
     patience_s: float = 30.0
+    ahead: bool = True
 
 
 class Client:
@@ -196,7 +198,8 @@ class Client:
         if self._drafter is None or summary.drafter_error:
             return decode_alone(link, request)
         if request.acceptance.is_coupled:
-            return speculate_along(link, request, self._drafter, self._trees, limits, failed)
+            ahead = self._drafting.ahead and self._drafting.objective is not Objective.ENERGY
+            return speculate_along(link, request, self._drafter, self._trees, limits, failed, ahead=ahead)
         if request.decode_alone:
             return decode_alone(link, request)
         return self._in_rounds(link, request, self._drafter, limits, failed)
