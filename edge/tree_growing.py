@@ -113,6 +113,9 @@ class TreeSearch:
         A tree holds the best nodes, so the text may leave it in many ways of which none is likely. The first run for the tree after
         one is of one node alone, for the others it is a few: so the first nodes of all are run, and then tree by tree.
         """
+        last = self._growth(-1, self._num_nodes + 1)  # the one node of a tree that it does not take to be run
+        while edges := last.missing():
+            yield edges[:_BATCH]
         wide = self._growth(-1, self.width)
         wide.missing()
         ways = wide.ways_out(self._num_nodes)
