@@ -67,6 +67,7 @@ def generate(
     block: BlockOption = None,
     tree: TreeOption = None,
     wait: WaitOption = None,
+    no_ahead: Annotated[bool, typer.Option("--no-ahead", help="let the drafter idle while a decision is awaited")] = False,
     objective: Annotated[Literal["latency", "cost", "energy"], typer.Option(help="what the tuner is to make the most of")] = "latency",
     support: Annotated[int | None, typer.Option(min=1, help="S, tokens a law may name: fewer cost fewer bytes and bring less")] = None,
     rule: Annotated[
@@ -101,9 +102,8 @@ def generate(
     seed = secrets.randbits(63) if seed is None else seed
     in_rows = (drafts, block, support) != (None, None, None)
     acceptance = acceptance_for(rule=rule, delta=delta, relaxation=relaxation, strength=strength, budget=budget, in_rows=in_rows)
-    drafting = Drafting(
-        **plans_of(acceptance, drafts, block, tree, wait), objective=Objective(objective), patience_s=patience, goes_on_alone=alone
-    )
+    plans = plans_of(acceptance, drafts, block, tree, wait)
+    drafting = Drafting(**plans, objective=Objective(objective), patience_s=patience, goes_on_alone=alone, ahead=not no_ahead)
     penalties = presence_penalty, frequency_penalty, repetition_penalty
     complete = partial(
         Client.generate,

@@ -89,6 +89,8 @@ class Drafting:
 
     A lost link is tried again for `patience_s` seconds before the request ends with `Unavailable`. `goes_on_alone`: meanwhile the
     draft writes the text on, each token `unverified` until the cloud is back; of the coupled family only.
+    A lost link is tried again for `patience_s` seconds before the request ends with `Unavailable`. With `ahead`, a drafter that can does
+    not idle while a decision is awaited; most of what it then does is of no use, so that whoever saves energy does without.
     """
 
     rows: RowsPlan | None = None
@@ -96,6 +98,7 @@ class Drafting:
     objective: Objective = Objective.LATENCY
     patience_s: float = 30.0
     goes_on_alone: bool = False
+    ahead: bool = True
 
 
 class Client:
@@ -229,7 +232,8 @@ class Client:
         if self._drafter is None or summary.drafter_error:
             return decode_alone(link, request)
         if request.acceptance.is_coupled:
-            return speculate_along(link, request, self._drafter, self._trees, limits, failed)
+            ahead = self._drafting.ahead and self._drafting.objective is not Objective.ENERGY
+            return speculate_along(link, request, self._drafter, self._trees, limits, failed, ahead=ahead)
         if request.decode_alone:
             return decode_alone(link, request)
         return self._in_rounds(link, request, self._drafter, limits, failed)

@@ -5,8 +5,8 @@ Knows text as token ids, blocks and trees; knows nothing of models, streams or w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 from cactus_core.block import Block
 from cactus_core.coins import Ints
@@ -63,4 +63,15 @@ class Drafter(Protocol):
 
         A guess is what the target would take if its law were the drafter's, shaped by `params` as for a block. At
         temperature 0, where there is no noise, nodes are ranked by the law at temperature 1 without top-k, top-p or min-p.
+        """
+
+
+@runtime_checkable
+class ThinksAhead(Protocol):
+    """What a drafter may do beside, for whom its model takes long enough that it matters."""
+
+    def think_ahead(self, num_nodes: int, should_stop: Callable[[], bool]) -> None:
+        """Prepares for the texts that are likeliest to be asked for after the last tree: runs up to `num_nodes` further nodes of what
+        may follow it. `should_stop` is asked before each piece of work, which is one run of the model at most. Nothing where the
+        last call was for no tree.
         """

@@ -2,12 +2,14 @@
 
 The text does not depend on the guesses, so nothing here waits for anything but the text: decisions are passed on as they come, and
 trees are drafted beside them, from wherever the text then ends, and sent while they may still be of use. The tuner says how large, and
-whether the cloud is to wait for them. Knows a drafter, a link and a tuner; knows nothing of tokens' text, of ONNX or of gRPC.
+whether the cloud is to wait for them. While the drafter has no tree to draft it thinks ahead, if it can.
+Knows a drafter, a link and a tuner; knows nothing of tokens' text, of ONNX or of gRPC.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
@@ -16,10 +18,13 @@ import numpy as np
 
 from cactus_core.coupled import CoupledTree, empty_tree, rerooted
 from cactus_core.session import Decision, Hint, Limits, Request
-from edge.drafter import Drafter
+from edge.drafter import Drafter, ThinksAhead
 from edge.rounds import Origin, Round, tokens_of
 from edge.survival import Foretold
 from edge.tree_tuner import PROBED, TreeTuner
+
+# Nodes thought of ahead, for each of the tree's. A quiet core runs so many of the demo draft in some 60 ms.
+_AHEAD = 8
 
 
 class Stream(Protocol):
@@ -32,17 +37,25 @@ class Stream(Protocol):
 
 
 async def speculate_along(
-    link: Stream, request: Request, drafter: Drafter, tuner: TreeTuner, limits: Limits, on_failure: Callable[[Exception], None]
+    link: Stream,
+    request: Request,
+    drafter: Drafter,
+    tuner: TreeTuner,
+    limits: Limits,
+    on_failure: Callable[[Exception], None],
+    *,
+    ahead: bool = True,
 ) -> AsyncGenerator[Round, None]:
     """A round for each decision, until the text ends; yielded as soon as it comes. `tuner` learns (mutated). No tree exceeds `limits`.
 
-    A drafter that fails is not asked again: `on_failure` is told, and the cloud decodes alone.
+    A drafter that fails is not asked again: `on_failure` is told, and the cloud decodes alone. With `ahead`, one that `ThinksAhead` does.
     """
-    stream = _HintedStream(link, request, drafter, tuner, limits, on_failure)
+    stream = _HintedStream(link, request, drafter, tuner, limits, on_failure, ahead=ahead)
     deciding = asyncio.ensure_future(link.next_decision())
     stream.start_drafting()
     try:
         while True:
+            stream.start_thinking()
             await asyncio.wait({deciding, stream.drafting} if stream.drafting else {deciding}, return_when=asyncio.FIRST_COMPLETED)
             if deciding.done():
                 done = stream.decided(deciding.result())
@@ -70,6 +83,8 @@ class _HintedStream:
         tuner: TreeTuner,
         limits: Limits,
         on_failure: Callable[[Exception], None],
+        *,
+        ahead: bool,
     ) -> None:
         self._link, self._request, self._drafter, self._tuner, self._on_failure = link, request, drafter, tuner, on_failure
         self._limits = limits
@@ -84,6 +99,9 @@ class _HintedStream:
         self._num_asked, self._is_probe = 0, False  # of what is being drafted
         self._last_base = -1
         self.drafting: asyncio.Task[tuple[CoupledTree, float]] | None = None
+        self._thinker = drafter if ahead and isinstance(drafter, ThinksAhead) else None
+        self._thinking: asyncio.Task[None] | None = None
+        self._is_over = threading.Event()  # of this thinking
 
     def start_drafting(self) -> None:
         """Unless a tree is being drafted, or was for where the text now ends, or none is wanted."""
@@ -92,20 +110,42 @@ class _HintedStream:
         self._is_probe = self._tuner.wants_probe
         planned = self._tuner.probe if self._is_probe else self._tuner.to_draft()
         # The target adds a token of its own to whatever comes true, so the last one need not be drafted.
-        room = len(self._request.prompt) + self._request.max_tokens - len(self._text) - 1
-        depth = min(planned.max_depth, room, self._drafter.max_positions - len(self._text), self._limits.max_length)
+        depth = min(planned.max_depth, self._room() - 1, self._drafter.max_positions - len(self._text), self._limits.max_length)
         num_nodes = min(planned.num_nodes, self._limits.max_rows * self._limits.max_length)
         if num_nodes and depth > 0:
             self._num_asked, self._last_base = num_nodes, len(self._text)
-            self.drafting = asyncio.create_task(asyncio.to_thread(self._draft, list(self._text), num_nodes, depth))
+            self._is_over.set()
+            self.drafting = asyncio.create_task(self._draft(self._thinking, list(self._text), num_nodes, depth))
+            self._thinking = None
 
-    def _draft(self, text: list[int], num_nodes: int, depth: int) -> tuple[CoupledTree, float]:
+    def _room(self) -> int:
+        """How many tokens may still come."""
+        return len(self._request.prompt) + self._request.max_tokens - len(self._text)
+
+    async def _draft(self, thinking: asyncio.Task[None] | None, text: list[int], num_nodes: int, depth: int) -> tuple[CoupledTree, float]:
         started = time.monotonic()
+        if thinking is not None:
+            await thinking  # it is over soon, and the drafter takes one caller at a time
         asked = self._request
-        tree = self._drafter.draft_tree(
-            text, num_nodes=num_nodes, max_depth=depth, params=asked.sampling, seed=asked.seed, num_prompt=len(asked.prompt)
+        tree = await asyncio.to_thread(
+            self._drafter.draft_tree,
+            text,
+            num_nodes=num_nodes,
+            max_depth=depth,
+            params=asked.sampling,
+            seed=asked.seed,
+            num_prompt=len(asked.prompt),
         )
         return tree, time.monotonic() - started
+
+    def start_thinking(self) -> None:
+        """Ahead, once a tree was drafted for where the text now ends; until the next one is drafted."""
+        is_free = self.drafting is None and self._thinking is None and self._last_base == len(self._text)
+        planned = self._tuner.current.num_nodes
+        if self._thinker is not None and is_free and planned and self._room() > 1:
+            self._is_over = threading.Event()
+            thinking = asyncio.to_thread(self._thinker.think_ahead, _AHEAD * planned, self._is_over.is_set)
+            self._thinking = asyncio.create_task(thinking)
 
     async def send_drafted(self) -> None:
         """Sends the tree that is ready, if one is: what of it follows the text by now. Lets the cloud go on where none will come."""
@@ -189,10 +229,12 @@ class _HintedStream:
 
     async def close(self) -> None:
         """A drafter takes one caller at a time: the next is not to meet this one."""
-        if self.drafting is not None:
-            await asyncio.wait({self.drafting})
-            if not self.drafting.cancelled():
-                self.drafting.exception()
+        self._is_over.set()
+        for under_way in (self._thinking, self.drafting):
+            if under_way is not None:
+                await asyncio.wait({under_way})
+                if not under_way.cancelled():
+                    under_way.exception()
 
 
 def _first(tree: CoupledTree, num_nodes: int) -> CoupledTree:

@@ -1,40 +1,36 @@
-"""The shared noise of one request, each number made once.
+"""The shared noise of one request over the whole vocabulary, each position's made once.
 
-Nodes of one depth share their noise, and so do the trees of neighbouring texts: only what no earlier tree asked for is made.
-Knows nothing of laws, trees or models.
+Nodes of one depth share their noise, and so do the trees of neighbouring texts. Knows nothing of laws, trees or models.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cactus_core.coins import Bools, Floats, Ints
+from cactus_core.coins import Ints
 from cactus_core.gumbel import gumbel
+
+_NUM_POSITIONS = 128  # remembered
 
 
 class KnownNoise:
-    """`partial(gumbel, seed)` for `positions` and `tokens` below `vocab_size`, with memory for `num_positions` positions in a row."""
+    """`gumbel(seed, position, token)` of all tokens below `vocab_size`, in float32. The positions asked for last are remembered."""
 
-    def __init__(self, seed: int, vocab_size: int, num_positions: int) -> None:
-        self.seed, self.num_positions = seed, num_positions
-        self._vocab_size = vocab_size
-        # Position p has the row p % num_positions while that is the last asked for of those that share the row.
-        self._position_of = np.full(num_positions, -1)
-        self._noise: Floats = np.zeros(num_positions * vocab_size)
-        self._is_known: Bools = np.zeros(num_positions * vocab_size, dtype=np.bool_)
+    def __init__(self, seed: int, vocab_size: int) -> None:
+        self.seed = seed
+        self._tokens = np.arange(vocab_size)
+        self._noise: dict[int, NDArray[np.float32]] = {}
 
-    def __call__(self, positions: Ints, tokens: Ints) -> Floats:
-        """As `cactus_core.gumbel.gumbel`; no two positions may be `num_positions` or more apart."""
-        rows = positions % self.num_positions
-        stale = np.unique(rows[self._position_of[rows] != positions])
-        self._is_known.reshape(self.num_positions, -1)[stale] = False
-        self._position_of[rows] = positions
-        places = np.broadcast_to(rows * self._vocab_size + tokens, np.broadcast_shapes(rows.shape, tokens.shape))
-        new = places[~self._is_known[places]]
-        if new.size:
-            asked = np.zeros(self._is_known.shape, dtype=np.bool_)
-            asked[new] = True
-            new = np.flatnonzero(asked)  # each once
-            self._noise[new] = gumbel(self.seed, self._position_of[new // self._vocab_size], new % self._vocab_size)
-            self._is_known[new] = True
-        return self._noise[places]
+    def __call__(self, positions: Ints) -> NDArray[np.float32]:
+        """`[M, V]`, of `positions` `[M]`."""
+        return np.stack([self._at(position) for position in positions.tolist()])
+
+    def _at(self, position: int) -> NDArray[np.float32]:
+        noise = self._noise.pop(position, None)
+        if noise is None:
+            noise = gumbel(self.seed, position, self._tokens).astype(np.float32)
+            if len(self._noise) == _NUM_POSITIONS:
+                del self._noise[next(iter(self._noise))]  # the one that was not asked for the longest
+        self._noise[position] = noise
+        return noise

@@ -5,7 +5,7 @@ Knows laws, coins and rows of a model; knows nothing of the graph, nor of who ve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import onnxruntime as ort
@@ -25,7 +25,7 @@ from edge.draft_shape import MODEL, DraftShape
 from edge.known_noise import KnownNoise
 from edge.ngram_counts import NgramCounts
 from edge.onnx_rows import OnnxRows
-from edge.tree_growing import grow
+from edge.tree_growing import Asked, TreeSearch
 
 # Several paths live from the tail of a law: at temperature 1 the demo pair gains 0.5 tokens a round from 64 to 1024 tokens of
 # support, for 5 times the bytes. Sharp laws use far fewer, whatever the bound.
@@ -34,16 +34,17 @@ _ERRORS_ONLY = 3
 
 
 class OnnxDrafter:
-    """Drafts with a model of `cactus export`, as `Drafter` says. Needs no closing.
+    """Drafts with a model of `cactus export`, as `Drafter` and `ThinksAhead` say. Needs no closing.
 
-    A call costs the tokens of `text` that no earlier block or the last tree reached, then one batched step a depth of a block, or for a few
-    nodes of a tree. At temperature 0 a tree's ranks also count what followed the same tokens in the text before.
+    A block costs the tokens of `text` that the last blocks did not reach, then one batched step a depth; a tree, what of both was not
+    run for the last tree, or ahead of it. At temperature 0 a tree's ranks also count what followed the same tokens in the text before, as
+    it was when a node was run.
 
     How exact "the same" is: laws come from float32 logits, and the keys and values under them may have been computed
     one position at a time or many at once, with sums taken in another order. The same sequence of calls gives the same
     blocks bit for bit, and so does one call made twice in a row. After another history the logits differ by rounding,
     about 1e-6 of their size, and with them, rarely, a count of a law by one, and then perhaps a token. Nothing rests
-    on more than that: a block carries the very laws that its tokens were drawn from, and a tree none.
+    on more than that: a block carries the very laws that its tokens were drawn from.
     """
 
     def __init__(self, session: ort.InferenceSession, shape: DraftShape, *, support_size: int, bits: int) -> None:
@@ -52,8 +53,9 @@ class OnnxDrafter:
             raise InvalidInput(f"support_size must be 1 or more and bits between 1 and {MAX_BITS}, not {support_size} and {bits}")
         self._shape, self._support_size, self._bits = shape, support_size, bits
         self._rows = OnnxRows(session, shape)
-        self._noise = KnownNoise(0, shape.vocab_size, 0)
+        self._noise = KnownNoise(0, shape.vocab_size)
         self._counts = NgramCounts()
+        self._search: TreeSearch | None = None  # none while it is used: an interruption leaves less known, never something false
 
     @property
     def support_size(self) -> int:
@@ -109,6 +111,7 @@ class OnnxDrafter:
             return empty_block(base)
         if params.temperature == 0.0:
             num_rows = 1
+        self._search = None  # what the rows hold is another text's from here on
         root = self._rows.catch_up(committed, num_rows)
         penalties = Penalties(params, committed, num_prompt)
 
@@ -136,20 +139,23 @@ class OnnxDrafter:
         committed = self._checked(text, num_nodes, max_depth)
         if num_nodes == 0 or max_depth == 0:
             return empty_tree(len(committed))
-        known = self._noise
-        if known.seed != seed or known.num_positions < max_depth:
-            self._noise = known = KnownNoise(seed, self.vocab_size, max_depth)
+        asked = Asked(params, seed, num_prompt)
         self._counts.read(committed)
-        return grow(
-            self._rows,
-            committed,
-            num_nodes=num_nodes,
-            max_depth=max_depth,
-            params=params,
-            noise=known,
-            counts=self._counts,
-            num_prompt=num_prompt,
-        )
+        search, self._search = self._search, None
+        if search is None or search.asked != asked or search.width < num_nodes or not search.goes_on_to(committed):
+            if self._noise.seed != seed:
+                self._noise = KnownNoise(seed, self.vocab_size)
+            search = TreeSearch(self._rows, committed, asked, self._noise, self._counts, num_nodes)
+        tree = search.tree(num_nodes, max_depth)
+        self._search = search
+        return tree
+
+    def think_ahead(self, num_nodes: int, should_stop: Callable[[], bool]) -> None:
+        """See `ThinksAhead.think_ahead`."""
+        search, self._search = self._search, None
+        if search is not None:
+            search.think_ahead(num_nodes, should_stop)
+            self._search = search
 
     def _checked(self, text: Sequence[int] | Ints, width: int, depth: int) -> Ints:
         return checked_text(text, width, depth, vocab_size=self.vocab_size, max_positions=self.max_positions)

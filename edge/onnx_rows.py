@@ -35,8 +35,9 @@ class OnnxRows:
         self._session = session
         self._rows = KvRows(shape)
         self._views: dict[tuple[int, int], _View] = {}
-        # The last text and what followed it: kept because running its last token again, alone, would round otherwise.
-        self._root: tuple[Ints, Logits] = np.zeros(0, dtype=np.int64), np.zeros((1, shape.vocab_size), dtype=np.float32)
+        self._text: Ints = np.zeros(0, dtype=np.int64)
+        # The last text that was run to its end, and what followed: kept because running the last token again, alone, would round otherwise.
+        self._root: tuple[Ints, Logits] = self._text, np.zeros((1, shape.vocab_size), dtype=np.float32)
         self._tree: KvTree | None = None
 
     def catch_up(self, text: Ints, num_rows: int) -> Logits:
@@ -44,6 +45,25 @@ class OnnxRows:
 
         Neither is changed by later runs. `text` is kept: the caller must not change it.
         """
+        best, start = self._held(text, num_rows)
+        if start < len(text) or not np.array_equal(text, self._root[0]):
+            start = min(start, len(text) - 1)  # at the least the last token runs again, for its logits
+            self._root = text, self._run(text, start, best)
+        self._share(text, num_rows, best)
+        return self._root[1]
+
+    def catch_up_with(self, tree: KvTree, num_rows: int) -> None:
+        """Rows 0..num_rows hold the text of `tree`, and nothing after it; no logits are needed. `tree` is remembered from now on, and
+        until then the one before.
+        """
+        best, start = self._held(tree.text, num_rows)
+        if start < len(tree.text):
+            self._root = tree.text, self._run(tree.text, start, best)
+        self._share(tree.text, num_rows, best)
+        self._tree = tree
+
+    def _held(self, text: Ints, num_rows: int) -> tuple[int, int]:
+        """The row that holds most of `text`, after what the remembered tree has of it was written there; and how much that is."""
         if num_rows > self._rows.num_rows:
             self._views.clear()
             self._rows.grow(num_rows)
@@ -54,20 +74,25 @@ class OnnxRows:
             if base + len(tokens) > shared[best]:
                 self._rows.write(best, base, tokens, kv)
                 shared[best] = base + len(tokens)
-        start = int(shared[best])
-        if start < len(text) or not np.array_equal(text, self._root[0]):
-            start = min(start, len(text) - 1)  # at the least the last token runs again, for its logits
-            self._rows.forget(best, start)
-            view = self._view(best, 1)
-            logits = self._root[1]
-            for chunk in np.split(text[start:], range(_CHUNK, len(text) - start, _CHUNK)):
-                logits = view.run(self._session, chunk[None, :], start)
-                self._rows.hold(best, start, chunk)
-                start += len(chunk)
-            self._root = text, logits.copy()
-        self._rows.copy(best, num_rows, int(shared[:num_rows].min()), len(text))
+        return best, int(shared[best])
+
+    def _run(self, text: Ints, start: int, row: int) -> Logits:
+        """`row` holds `text`, of which it held all before `start` < N; the logits `[1, V]` that follow it."""
+        self._rows.forget(row, start)
+        view = self._view(row, 1)
+        logits = self._root[1]
+        for chunk in np.split(text[start:], range(_CHUNK, len(text) - start, _CHUNK)):
+            logits = view.run(self._session, chunk[None, :], start)
+            self._rows.hold(row, start, chunk)
+            start += len(chunk)
+        return logits.copy()
+
+    def _share(self, text: Ints, num_rows: int, row: int) -> None:
+        """Rows 0..num_rows hold `text` and nothing after it, as `row` does."""
+        shared = self._rows.num_shared(text)
+        self._rows.copy(row, num_rows, int(shared[:num_rows].min()), len(text))
         self._rows.forget(slice(num_rows), len(text))
-        return self._root[1]
+        self._text = text
 
     def step(self, tokens: Ints, position: int) -> Logits:
         """The logits `[K, V]` that follow `tokens` `[K]` at `position` of rows 0..K; overwritten by the next run."""
@@ -75,11 +100,11 @@ class OnnxRows:
 
     def hold(self, tokens: Ints) -> None:
         """Rows 0..K went on from the text caught up last with `tokens` `[K, N]`, all of them stepped."""
-        self._rows.hold(slice(len(tokens)), len(self._root[0]), tokens)
+        self._rows.hold(slice(len(tokens)), len(self._text), tokens)
 
-    def new_tree(self, max_depth: int) -> KvTree:
+    def new_tree(self) -> KvTree:
         """A tree to follow the text caught up last. What is run in it is remembered until the next one is made."""
-        self._tree = KvTree(self.shape, self._root[0], max_depth)
+        self._tree = KvTree(self.shape, self._text)
         return self._tree
 
     def step_tree(self, tree: KvTree, tokens: Ints, above: Ints) -> Logits:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cactus_core.growing import TreeGrower
+from cactus_core.growing import TreeGrower, shares
 from cactus_core.lattice import quantise
 
 BASE = 7
@@ -134,3 +134,40 @@ def test_sharpness_is_a_power_of_every_score_before_it_is_normalised():
             grower.expand(nodes, np.arange(4)[None], weights[None])
     trees = [(t.tokens.tolist(), t.parents.tolist()) for t in (sharp.finish(), plain.finish(), powered.finish())]
     assert trees[0] == trees[2] != trees[1]
+
+
+@given(st.integers(0, 1 << 32), st.integers(1, 40), st.integers(1, 4), st.booleans())
+@settings(deadline=None)
+def test_a_tree_of_remembered_shares_is_that_of_the_laws(seed, num_nodes, width_beyond, noisy):
+    """As whoever remembers the best of each law once grows trees from any node: no law is seen twice."""
+    draft = SmallDraft(seed, 3, 4)
+    known = {}
+    for path, law in draft.laws.items():
+        with np.errstate(divide="ignore"):
+            weights = np.log(law) + (draft.table[BASE + len(path)] if noisy else 0.0)
+        known[path] = shares(weights[None], max(num_nodes, width_beyond))
+    for root in [(), (0,), (2, 1)]:
+        grower = TreeGrower(BASE + len(root), num_nodes=num_nodes, max_depth=4 - len(root))
+        fresh = TreeGrower(BASE + len(root), num_nodes=num_nodes, max_depth=4 - len(root), noise=draft.noise if noisy else None)
+        while len(nodes := grower.frontier()):
+            laws = [known[root + path_of(node, grower.tokens, grower.parents)] for node in nodes]
+            width = max(ids.shape[1] for ids, _ in laws)
+            assert all(ids.shape[1] == width for ids, _ in laws)
+            grower.add(nodes, *(np.concatenate(columns) for columns in zip(*laws, strict=True)))
+        while len(nodes := fresh.frontier(2)):
+            paths = [root + path_of(node, fresh.tokens, fresh.parents) for node in nodes]
+            fresh.expand(nodes, np.tile(np.arange(3), (len(nodes), 1)), np.stack([draft.laws[path] for path in paths]))
+        one, other = grower.finish(), fresh.finish()
+        assert [path_of(n, one.tokens, one.parents) for n in range(len(one.tokens))] == [
+            path_of(n, other.tokens, other.parents) for n in range(len(other.tokens))
+        ]
+
+
+@given(st.integers(0, 1 << 32), st.integers(1, 9))
+def test_shares_are_the_best_of_each_row_in_order(seed, most):
+    weights = np.random.default_rng(seed).gumbel(size=(3, 7))
+    weights[:, 2] = -np.inf
+    best, logs = shares(weights, most)
+    law = np.exp(weights) / np.exp(weights).sum(-1, keepdims=True)
+    np.testing.assert_allclose(np.exp(logs), -np.sort(-law, axis=-1)[:, :most])
+    np.testing.assert_allclose(np.take_along_axis(law, best, -1), np.exp(logs))

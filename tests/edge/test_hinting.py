@@ -157,9 +157,9 @@ def not_in_a_thread(takes):
     """Drafts that are done after so many turns of the loop: every order of events can be had, and had again."""
     lengths = cycle(takes)
 
-    async def to_thread(call, *given):
+    async def to_thread(call, *given, **named):
         await ticks(next(lengths))
-        return call(*given)
+        return call(*given, **named)
 
     return patch("edge.hinting.asyncio.to_thread", to_thread)
 

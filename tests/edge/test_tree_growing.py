@@ -154,6 +154,7 @@ def test_a_greedy_tree_remembers_what_the_text_repeats(pair: Pair, drafter: Onnx
 
 
 def test_a_law_wider_than_the_candidates_keeps_its_likeliest(pair: Pair, drafter: OnnxDrafter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.tree_growing._WHOLE", 5)
     monkeypatch.setattr("edge.tree_growing._SUPPORT", 5)
     tree = drafter.draft_tree(TEXT, num_nodes=12, max_depth=4, params=SamplingParams(0.0), seed=1)
     root = tree.tokens[tree.parents < 0]
@@ -169,14 +170,13 @@ def test_nodes_of_several_depths_run_together(drafter: OnnxDrafter, runs: Runs) 
     assert len(runs.shapes) < 20  # 41 nodes or more, a batch at a time
 
 
-def test_the_same_call_twice_gives_the_same_tree_and_runs_no_text(drafter: OnnxDrafter, runs: Runs) -> None:
+def test_the_same_call_twice_gives_the_same_tree_and_runs_nothing(drafter: OnnxDrafter, runs: Runs) -> None:
     drafter.draft_tree(TEXT[:20], num_nodes=12, max_depth=5, params=PARAMS, seed=8)
     first = drafter.draft_tree(TEXT, num_nodes=20, max_depth=6, params=PARAMS, seed=9)
     before = len(runs.ids)
     second = drafter.draft_tree(TEXT, num_nodes=20, max_depth=6, params=PARAMS, seed=9)
     assert same(first, second)
-    assert 30 not in {length for _, length in runs.shapes[before:]}
-    assert {length for _, length in runs.shapes[before:]} == {1}
+    assert len(runs.ids) == before
 
 
 def deepest(tree: CoupledTree) -> list[int]:
@@ -205,10 +205,95 @@ def test_no_history_of_texts_trees_and_blocks_changes_a_tree(pair: Pair, data: s
         ask: dict[str, Any] = {"num_nodes": data.draw(st.integers(1, 20)), "max_depth": data.draw(st.integers(1, 6)), "seed": 3}
         tree = drafter.draft_tree(text, **ask, params=PARAMS)
         assert same(tree, reference(pair, text, **ask, params=PARAMS))
+        if data.draw(st.booleans(), label="thinks ahead"):
+            drafter.think_ahead(data.draw(st.integers(0, 60), label="ahead"), lambda: False)
         followed = deepest(tree)[: data.draw(st.integers(0, 6), label="followed")]
         kept = text[: data.draw(st.integers(1, len(text)), label="kept")] if data.draw(st.booleans()) else text
         new = data.draw(st.lists(st.integers(0, VOCAB_SIZE - 1), max_size=3), label="new")
         text = np.concatenate([kept, np.array([*followed, *new], dtype=np.int64)])
+
+
+PENALISED = SamplingParams(0.9, presence_penalty=1.5, frequency_penalty=-0.7, repetition_penalty=1.4, logit_bias=((3, 2.0),))
+
+
+def ways_out(pair: Pair, tree: CoupledTree, num_ways: int, **ask: Any) -> list[list[int]]:
+    """The likeliest paths that leave `tree` by their last token."""
+    wide = reference(pair, TEXT, **{**ask, "num_nodes": ask["num_nodes"] + num_ways})
+    paths = [path_to(wide.tokens, wide.parents, node) for node in range(len(wide.tokens))]
+    inside = [[], *paths[: len(tree.tokens)]]
+    return [path for path in paths[len(tree.tokens) :] if path[:-1] in inside]
+
+
+@pytest.mark.parametrize("params", [PARAMS, SamplingParams(0.0), PENALISED, SamplingParams(1.1, top_p=0.7)], ids=repr)
+def test_a_tree_that_was_thought_of_is_that_of_runs_one_by_one_and_runs_nothing(
+    pair: Pair, drafter: OnnxDrafter, runs: Runs, params: SamplingParams
+) -> None:
+    ask: dict[str, Any] = {"num_nodes": 12, "max_depth": 5, "params": params, "seed": 4, "num_prompt": 11}
+    for number in range(3):
+        tree = drafter.draft_tree(TEXT, **ask)
+        drafter.think_ahead(400, lambda: False)
+        before = len(runs.ids)
+        text = np.array([*TEXT, *ways_out(pair, tree, 12, **ask)[number]])
+        after = drafter.draft_tree(text, **ask)
+        assert len(runs.ids) == before
+        assert same(after, reference(pair, text, **ask))
+
+
+def test_a_tree_of_the_text_a_token_on_runs_only_what_the_last_one_did_not(pair: Pair, drafter: OnnxDrafter, runs: Runs) -> None:
+    ask: dict[str, Any] = {"num_nodes": 24, "max_depth": 6, "params": PARAMS, "seed": 4}
+    tree = drafter.draft_tree(TEXT, **ask)
+    text, before = np.array([*TEXT, tree.tokens[0]]), len(runs.ids)
+    after = drafter.draft_tree(text, **ask)
+    assert same(after, reference(pair, text, **ask))
+    num_known = sum(path_to(tree.tokens, tree.parents, node)[0] == tree.tokens[0] for node in range(24))
+    assert sum(len(ids) for ids in runs.ids[before:]) <= 24 + 4 - num_known
+
+
+def test_thinking_ahead_takes_no_more_than_it_may_and_ends_when_it_should(drafter: OnnxDrafter, runs: Runs) -> None:
+    drafter.think_ahead(50, lambda: False)  # of nothing
+    assert not runs.ids
+    drafter.draft_tree(TEXT, num_nodes=12, max_depth=5, params=PARAMS, seed=4)
+    before = len(runs.ids)
+    drafter.think_ahead(20, lambda: False)
+    assert 20 <= sum(len(ids) for ids in runs.ids[before:]) < 20 + 8
+    before = len(runs.ids)
+    drafter.think_ahead(400, lambda: len(runs.ids) >= before + 2)
+    assert len(runs.ids) == before + 2
+
+
+def test_a_block_between_two_trees_changes_neither(pair: Pair, drafter: OnnxDrafter) -> None:
+    ask: dict[str, Any] = {"num_nodes": 12, "max_depth": 5, "params": PARAMS, "seed": 4}
+    tree = drafter.draft_tree(TEXT, **ask)
+    drafter.draft(TEXT[::-1], num_rows=8, length=3, params=PARAMS, seed=1)
+    drafter.think_ahead(50, lambda: False)
+    assert same(drafter.draft_tree(TEXT, **ask), tree)
+
+
+@pytest.mark.parametrize("change", [{"seed": 5}, {"params": SamplingParams(0.7)}, {"num_prompt": 3}, {"num_nodes": 200}], ids=repr)
+def test_another_request_for_the_same_text_starts_afresh(pair: Pair, drafter: OnnxDrafter, change: dict[str, Any]) -> None:
+    ask: dict[str, Any] = {"num_nodes": 12, "max_depth": 3, "params": PENALISED, "seed": 4, "num_prompt": 11}
+    drafter.draft_tree(TEXT, **ask)
+    drafter.think_ahead(50, lambda: False)
+    assert same(drafter.draft_tree(TEXT, **{**ask, **change}), reference(pair, TEXT, **{**ask, **change}))
+
+
+def test_thinking_ahead_ends_with_the_window(pair: Pair, drafter: OnnxDrafter) -> None:
+    text = np.random.default_rng(1).integers(0, VOCAB_SIZE, MAX_POSITIONS - 4)
+    ask: dict[str, Any] = {"num_nodes": 12, "params": SamplingParams(0.3), "seed": 1}
+    tree = drafter.draft_tree(text, max_depth=4, **ask)
+    drafter.think_ahead(400, lambda: False)
+    text = np.array([*text, tree.tokens[0]])
+    assert same(drafter.draft_tree(text, max_depth=3, **ask), reference(pair, text, max_depth=3, **ask))
+
+
+def test_an_interrupted_thought_leaves_no_false_cache(pair: Pair, drafter: OnnxDrafter, runs: Runs) -> None:
+    ask: dict[str, Any] = {"num_nodes": 20, "max_depth": 5, "params": PARAMS, "seed": 1}
+    tree = drafter.draft_tree(TEXT, **ask)
+    runs.interrupt_after = len(runs.ids) + 2
+    with pytest.raises(KeyboardInterrupt):
+        drafter.think_ahead(100, lambda: False)
+    for text in (np.array([*TEXT, *deepest(tree)]), TEXT):
+        assert same(drafter.draft_tree(text, **ask), reference(pair, text, **ask))
 
 
 @pytest.mark.parametrize("interrupted_run", [1, 3], ids=["catching up", "growing"])
