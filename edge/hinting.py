@@ -25,6 +25,8 @@ from edge.tree_tuner import PROBED, TreeTuner
 
 # Nodes thought of ahead, for each of the tree's. A quiet core runs so many of the demo draft in some 60 ms.
 _AHEAD = 8
+# A verifier that is nearer leaves no time to think in, and may want the same cores: on one machine of two, thinking doubles a text's time.
+_NEAR_S = 0.005
 
 
 class Stream(Protocol):
@@ -102,6 +104,7 @@ class _HintedStream:
         self._thinker = drafter if ahead and isinstance(drafter, ThinksAhead) else None
         self._thinking: asyncio.Task[None] | None = None
         self._is_over = threading.Event()  # of this thinking
+        self._round_trip_s = 0.0  # the last one measured
 
     def start_drafting(self) -> None:
         """Unless a tree is being drafted, or was for where the text now ends, or none is wanted."""
@@ -140,6 +143,8 @@ class _HintedStream:
 
     def start_thinking(self) -> None:
         """Ahead, once a tree was drafted for where the text now ends; until the next one is drafted."""
+        if self._round_trip_s < _NEAR_S:
+            return
         is_free = self.drafting is None and self._thinking is None and self._last_base == len(self._text)
         planned = self._tuner.current.num_nodes
         if self._thinker is not None and is_free and planned and self._room() > 1:
@@ -190,7 +195,8 @@ class _HintedStream:
         now = time.monotonic()
         tree, sent = self._sent[decision.round]
         if decision.round > self._acknowledged:
-            self._tuner.came_back(now - sent - decision.hint_age_s)
+            self._round_trip_s = now - sent - decision.hint_age_s
+            self._tuner.came_back(self._round_trip_s)
             self._acknowledged = decision.round
             self._sent = {number: of for number, of in self._sent.items() if number >= decision.round}
         in_force = rerooted(tree, np.array(self._text[tree.base : decision.base], dtype=np.int64))

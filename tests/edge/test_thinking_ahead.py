@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
@@ -16,7 +17,7 @@ from cactus_core.block import Block, empty_block
 from cactus_core.coupled import CoupledTree
 from cactus_core.rules import COUPLED
 from cactus_core.session import Decision, Finish, Hint, Limits, Request
-from edge import client
+from edge import client, hinting
 from edge.client import Client, Drafting
 from edge.drafter import ThinksAhead
 from edge.hinting import speculate_along
@@ -26,6 +27,11 @@ from edge.summary import Summary
 from edge.tree_tuner import Objective, TreeTuner
 
 FOUR = TreePlan(4, 4, FOR_EACH)
+
+
+@pytest.fixture(autouse=True)
+def _everybody_is_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hinting, "_NEAR_S", -math.inf)
 
 
 class Plain:
@@ -164,6 +170,22 @@ async def test_otherwise_it_idles(drafter: Plain, ahead: bool, plan: TreePlan) -
         cloud.decide(number, 1, 7, Finish.STOP)
         await coming
     assert drafter.calls == ["draft 7"] * bool(plan.num_nodes)
+
+
+async def test_near_a_verifier_it_idles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hinting, "_NEAR_S", math.inf)
+    cloud, drafter = Cloud(), Thinker()
+    async with aclosing(going(cloud, drafter, [])) as rounds:
+        coming = asyncio.ensure_future(anext(rounds))
+        await cloud.hints.get()
+        cloud.decide(1, 1, 7)
+        await coming
+        coming = asyncio.ensure_future(anext(rounds))
+        await cloud.hints.get()
+        await asyncio.sleep(0.02)
+        cloud.decide(2, 4, 200, Finish.STOP)
+        await coming
+    assert drafter.calls == ["draft 7", "draft 200"]
 
 
 @pytest.mark.parametrize(
