@@ -7,6 +7,7 @@ what would refute it, stands in its own module.
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -19,6 +20,8 @@ from benchmarks.table import write_into
 from benchmarks.verifier_process import verifier_process
 from cluster.figures import Figures
 
+_SWITCH_S = 0.0005  # as the edge's command line has it
+
 
 def run(*, quick: bool) -> Figures:
     """Measures everything. A progress bar shows on a terminal."""
@@ -27,6 +30,7 @@ def run(*, quick: bool) -> Figures:
 
 async def _run(*, quick: bool) -> Figures:
     figures = Figures("link")
+    sys.setswitchinterval(_SWITCH_S)
     num_units = sum(part.num_units(quick=quick) for part in (over_links, tuning)) * len(VERIFIERS_MS) + hint_bytes.num_units(quick=quick)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("measuring", total=num_units)

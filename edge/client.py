@@ -89,8 +89,8 @@ class Drafting:
 
     A lost link is tried again for `patience_s` seconds before the request ends with `Unavailable`. `goes_on_alone`: meanwhile the
     draft writes the text on, each token `unverified` until the cloud is back; of the coupled family only.
-    A lost link is tried again for `patience_s` seconds before the request ends with `Unavailable`. With `ahead`, a drafter that can does
-    not idle while a decision is awaited; most of what it then does is of no use, so that whoever saves energy does without.
+    With `ahead`, a drafter that can does not idle while a decision is awaited. It is off: over every link that was tried it gained
+    nothing (docs/link.md).
     """
 
     rows: RowsPlan | None = None
@@ -98,7 +98,7 @@ class Drafting:
     objective: Objective = Objective.LATENCY
     patience_s: float = 30.0
     goes_on_alone: bool = False
-    ahead: bool = True
+    ahead: bool = False
 
 
 class Client:

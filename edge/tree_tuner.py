@@ -35,7 +35,7 @@ _TRIALS = 3  # outcomes before a first judgement
 _PROBE_EVERY = 32  # tokens between two probes while off
 # Of a probe so much is sent: enough to measure the round trip and what a step with drafts takes, and to be read at next to no cost.
 PROBED = TreePlan(4, DEEPEST, 0.0)
-_EXPLORED = {1: 48, 2: 48, 3: 48, 5: 96, 8: 96}  # nodes of the first trees
+_EXPLORED = {1: 32, 2: 32, 3: 32, 6: 64}  # nodes of the first trees
 _EXPLORE_EVERY = 8  # trees between two larger than planned
 _JUDGED_EVERY = 8  # decisions
 _BELIEVED = 12  # decisions that would have to say otherwise

@@ -190,9 +190,9 @@ async def test_near_a_verifier_it_idles(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize(
     ("drafting", "ahead"),
-    [(Drafting(), True), (Drafting(ahead=False), False), (Drafting(objective=Objective.ENERGY), False)],
+    [(Drafting(), False), (Drafting(ahead=True), True), (Drafting(objective=Objective.ENERGY, ahead=True), False)],
 )
-def test_a_client_thinks_ahead_unless_it_is_told_not_to_or_saves_energy(
+def test_a_client_thinks_ahead_where_it_is_told_to_unless_it_saves_energy(
     monkeypatch: pytest.MonkeyPatch,
     drafting: Drafting,
     ahead: bool,  # a parameter
