@@ -14,8 +14,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from cactus_core.demo_pair import demo_model
-from edge.export import export
-from edge.onnx_drafter import OnnxDrafter
+from edge.drafting.onnx_drafter import OnnxDrafter
+from edge.exporting.export import export
 
 
 def demo_drafter() -> OnnxDrafter:

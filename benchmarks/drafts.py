@@ -25,7 +25,7 @@ from cloud.pages import PageTable, commit_paths
 from cloud.segment import Segment, chain
 from cloud.target import TargetModel
 from cloud.tree import DraftTree
-from edge.onnx_drafter import OnnxDrafter
+from edge.drafting.onnx_drafter import OnnxDrafter
 
 _NUM_PAGES = 400
 _TEXT_TOKENS = 104  # each text goes on from its prompt for so long

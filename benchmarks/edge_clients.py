@@ -15,7 +15,7 @@ from benchmarks.targets import demo
 from cactus_core.block import Block
 from cactus_core.demo_pair import demo_model
 from cloud.session import Session
-from edge.onnx_drafter import OnnxDrafter
+from edge.drafting.onnx_drafter import OnnxDrafter
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,9 @@ from cloud.pages import PageTable
 from cloud.segment import chain
 from cloud.target import TargetModel
 from cluster.figures import Case, Figures
+from edge.drafting.onnx_drafter import OnnxDrafter
 from edge.link import Endpoint
-from edge.onnx_drafter import OnnxDrafter
-from edge.plan import DEEPEST, FOR_EACH, RowsPlan, TreePlan
+from edge.tuning.plan import DEEPEST, FOR_EACH, RowsPlan, TreePlan
 
 _TREES = (16, 24, 48)
 _SUPPORTS = (32, 64, 128)

@@ -22,13 +22,14 @@ from cactus_core.sampling import SamplingParams
 from cactus_core.session import Decision, Request
 from cactus_core.wire import codec
 from cactus_core.wire.v1 import speculation_pb2 as pb
-from edge.client import Client, Completion, Drafting
-from edge.drafter import Drafter
+from edge.client import Client, Drafting
+from edge.completion import Completion
+from edge.drafting.drafter import Drafter
 from edge.link import Endpoint, Link
-from edge.plan import RowsPlan, TreePlan
 from edge.rounds import Round
 from edge.speculate import speculate
 from edge.tokenizer import Tokenizer
+from edge.tuning.plan import RowsPlan, TreePlan
 
 _TIMES_TWO_BYTES = 2  # float16
 

@@ -28,8 +28,8 @@ from benchmarks.verifier_process import verifier_process
 from cactus_core.session import Request
 from cluster.figures import Case, Figures
 from edge.link import Endpoint
-from edge.plan import RowsPlan
 from edge.speculate import decode_alone, speculate
+from edge.tuning.plan import RowsPlan
 
 LIMIT = 1.5
 _SHAPE = Shape(K=4, L=6, S=64)

@@ -13,7 +13,7 @@ from cactus_core.block import Block
 from cactus_core.coins import Ints
 from cactus_core.coupled import CoupledTree
 from cactus_core.sampling import SamplingParams
-from edge.drafter import Drafter
+from edge.drafting.drafter import Drafter
 
 
 class RememberedDrafter:

@@ -19,7 +19,7 @@ from benchmarks.medians import add_median
 from benchmarks.over_links import profiles
 from cluster.figures import Case, Figures
 from edge.link import Endpoint
-from edge.plan import DEEPEST, OFF, TreePlan
+from edge.tuning.plan import DEEPEST, OFF, TreePlan
 
 _TEMPERATURE = 0.7
 _FIRST_OTHER = 20  # of the prompts that plans are searched on

@@ -12,7 +12,7 @@ import numpy as np
 
 from cactus_core.coupled import CoupledTree
 from cactus_core.session import Request
-from edge.drafter import Drafter
+from edge.drafting.drafter import Drafter
 from edge.rounds import Origin, Token
 
 _AT_ONCE = 4  # tokens drafted between two looks at whether the link is back

@@ -18,7 +18,8 @@ from cactus_core.demo_pair import demo_model
 
 if TYPE_CHECKING:
     from cactus_core.acceptance import Acceptance
-    from edge.client import Client, Completion, Drafting, Piece, Retraction
+    from edge.client import Client, Drafting
+    from edge.completion import Completion, Piece, Retraction
 
 PromptArgument = Annotated[str, typer.Argument(help="the text to go on from")]
 EndpointOption = Annotated[str, typer.Option(help="host:port of a gateway or a verifier")]
@@ -97,7 +98,7 @@ def generate(
     from cactus_core.errors import InvalidInput
     from cactus_core.sampling import SamplingParams
     from edge.client import Client, Drafting
-    from edge.tree_tuner import Objective
+    from edge.tuning.tree_tuner import Objective
 
     sys.setswitchinterval(_SWITCH_S)
     if logprobs and json_file is None:
@@ -137,11 +138,12 @@ async def _generate(
     padded: bool,
     explain: bool,
 ) -> Completion:
-    from edge.checkpoint import locate
-    from edge.client import Client, Completion, Retraction
-    from edge.draft_folder import draft_folder
+    from edge.client import Client
+    from edge.completion import Completion, Retraction
+    from edge.drafting.onnx_drafter import DEFAULT_SUPPORT, OnnxDrafter
+    from edge.exporting.checkpoint import locate
+    from edge.exporting.draft_folder import draft_folder
     from edge.link import Endpoint
-    from edge.onnx_drafter import DEFAULT_SUPPORT, OnnxDrafter
     from edge.terminal import Terminal
     from edge.tokenizer import Tokenizer
 
@@ -165,7 +167,7 @@ def plans_of(acceptance: Acceptance, drafts: int | None, block: int | None, tree
     family than the rule's.
     """
     from cactus_core.errors import InvalidInput
-    from edge.plan import DEEPEST, FOR_EACH, RowsPlan, TreePlan
+    from edge.tuning.plan import DEEPEST, FOR_EACH, RowsPlan, TreePlan
 
     if acceptance.is_coupled and (drafts or block):
         raise InvalidInput("--drafts and --block shape blocks, and the coupled rule takes trees: give --tree, or another --rule")
@@ -258,7 +260,7 @@ def export(
     max_positions: Annotated[int | None, typer.Option(min=1, help="longest text; default: the model's, at most 2048")] = None,
 ) -> None:
     """Turn a checkpoint into a draft for ONNX Runtime."""
-    from edge.export import export as export_draft
+    from edge.exporting.export import export as export_draft
 
     folder = export_draft(source, destination, dtype=dtype, max_positions=max_positions)
     size = sum(path.stat().st_size for path in folder.glob("draft.onnx*"))

@@ -9,9 +9,9 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from cactus_core.acceptance import Acceptance
 from cactus_core.errors import Mismatch, Unavailable
@@ -19,68 +19,20 @@ from cactus_core.sampling import SamplingParams
 from cactus_core.session import Limits, Request, Served
 from edge.alone import DraftAlone
 from edge.backoff import Backoff
-from edge.drafter import Drafter
+from edge.completion import Completion, Piece, Retraction, Writing
+from edge.drafting.drafter import Drafter
 from edge.hinting import speculate_along
 from edge.link import Endpoint, Link
-from edge.plan import RowsPlan, TreePlan
-from edge.rounds import Origin, Round, Token
-from edge.rows_tuner import RowsTuner
+from edge.rounds import Origin, Round
 from edge.speculate import decode_alone, speculate
 from edge.summary import Summary
 from edge.tokenizer import Tokenizer
-from edge.tree_tuner import Objective, TreeTuner
+from edge.tuning.plan import RowsPlan, TreePlan
+from edge.tuning.rows_tuner import RowsTuner
+from edge.tuning.tree_tuner import Objective, TreeTuner
 
 _log = logging.getLogger(__name__)
 _DEFAULT = Acceptance()
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A token and the text it completes, which is empty while a character is still open."""
-
-    token: Token
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Retraction:
-    """The last `num_tokens` that were yielded, all of them unverified, are taken back: the target wrote another text."""
-
-    num_tokens: int
-
-
-@dataclass(slots=True)
-class Completion:
-    """A text as it grows, decided as `acceptance` says; complete once `Client.generate` has yielded its last piece."""
-
-    prompt: str
-    text: str = ""
-    tokens: list[Token] = field(default_factory=list)
-    rounds: list[Round] = field(default_factory=list)
-    summary: Summary = field(default_factory=Summary)
-    acceptance: Acceptance = _DEFAULT
-
-    def as_record(self) -> dict[str, object]:
-        """For a JSON file: the text, each token with its origin and the ledger's entry, each round's sizes and times, and the sums."""
-        rounds = [{k: v for k, v in asdict(done).items() if k != "tokens"} | {"num_tokens": len(done.tokens)} for done in self.rounds]
-        return {
-            "prompt": self.prompt,
-            "text": self.text,
-            "acceptance": {**_finite(asdict(self.acceptance)), "label": self.acceptance.label},
-            "summary": _finite(asdict(self.summary)),
-            "tokens": [_finite(_without_nothing(asdict(token))) for token in self.tokens],
-            "rounds": rounds,
-        }
-
-
-def _without_nothing(token: dict[str, object]) -> dict[str, object]:
-    """A token's likeliest rivals stand in its record where they were asked for."""
-    return {name: value for name, value in token.items() if name != "likeliest" or value}
-
-
-def _finite(record: Mapping[str, object]) -> dict[str, object]:
-    """JSON has neither infinity nor NaN: null."""
-    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in record.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +100,7 @@ class Client:
         limits = (await self._checked()).limits
         completion.acceptance = acceptance
         completion.summary.budget = None if math.isinf(acceptance.budget) else acceptance.budget
-        writing = _Writing(completion, self._tokenizer)
+        writing = Writing(completion, self._tokenizer)
         started = time.monotonic()
         async with aclosing(self._rounds(request, limits, completion.summary)) as rounds:
             async for done in rounds:
@@ -249,39 +201,6 @@ class Client:
             async for done in rounds:
                 tuner.saw(done)
                 yield done
-
-
-class _Writing:
-    """A completion as its tokens come, some of them before the target has written them."""
-
-    def __init__(self, completion: Completion, tokenizer: Tokenizer) -> None:
-        self._completion, self._tokenizer = completion, tokenizer
-        self._text_of = tokenizer.stream()
-        self._num_verified = 0
-
-    def write(self, token: Token) -> list[Piece | Retraction]:
-        """What the caller is to be told of the next token: nothing, where it was told before that it may come."""
-        done = self._completion
-        if token.origin is Origin.UNVERIFIED:
-            return [self._add(token)]
-        self._num_verified += 1
-        if len(done.tokens) < self._num_verified:
-            return [self._add(token)]
-        if done.tokens[self._num_verified - 1].id == token.id:
-            done.tokens[self._num_verified - 1] = token
-            return []
-        num_tokens = len(done.tokens) - self._num_verified + 1
-        done.summary.num_retracted += num_tokens
-        stand, done.tokens, done.text, self._text_of = done.tokens[: self._num_verified - 1], [], "", self._tokenizer.stream()
-        for kept in stand:
-            self._add(kept)
-        return [Retraction(num_tokens), self._add(token)]
-
-    def _add(self, token: Token) -> Piece:
-        piece = Piece(token, self._text_of(token.id))
-        self._completion.tokens.append(token)
-        self._completion.text += piece.text
-        return piece
 
 
 def _after(request: Request, done: Round) -> Request:

@@ -18,10 +18,10 @@ import numpy as np
 
 from cactus_core.coupled import CoupledTree, empty_tree, rerooted
 from cactus_core.session import Decision, Hint, Limits, Request
-from edge.drafter import Drafter, ThinksAhead
+from edge.drafting.drafter import Drafter, ThinksAhead
 from edge.rounds import Origin, Round, tokens_of
-from edge.survival import Foretold
-from edge.tree_tuner import PROBED, TreeTuner
+from edge.tuning.survival import Foretold
+from edge.tuning.tree_tuner import PROBED, TreeTuner
 
 # Nodes thought of ahead, for each of the tree's. A quiet core runs so many of the demo draft in some 60 ms.
 _AHEAD = 8

@@ -12,9 +12,9 @@ from typing import Protocol
 
 from cactus_core.block import Block, empty_block
 from cactus_core.session import Decision, Request
-from edge.drafter import Drafter
-from edge.plan import RowsPlan
+from edge.drafting.drafter import Drafter
 from edge.rounds import Origin, Round, tokens_of
+from edge.tuning.plan import RowsPlan
 
 
 class Exchange(Protocol):

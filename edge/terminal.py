@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cactus_core.acceptance import TOKEN_LEVEL, Acceptance
-from edge.client import Completion, Piece, Retraction
+from edge.completion import Completion, Piece, Retraction
 from edge.rounds import Origin
 from edge.summary import Summary
 

@@ -14,6 +14,7 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "docs/acceptance.md",
     ROOT / "docs/verifier.md",
+    ROOT / "docs/link.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "models/demo/README.md",
     ROOT / "docker-compose.yml",

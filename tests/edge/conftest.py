@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
-from edge.export import export
+from edge.exporting.export import export
 
 VOCAB_SIZE = 96
 MAX_POSITIONS = 384

@@ -7,7 +7,7 @@ import pytest
 from cactus_core.acceptance import Acceptance
 from cactus_core.errors import InvalidInput, Unsupported
 from edge.cli import acceptance_of, generate, logit_bias_of
-from edge.client import Completion
+from edge.completion import Completion
 from edge.rounds import Origin, Token
 from edge.summary import Summary
 from edge.terminal import acceptance_line

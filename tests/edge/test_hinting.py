@@ -16,9 +16,9 @@ from cactus_core.coupled import CoupledTree, empty_tree, rerooted
 from cactus_core.errors import Unavailable
 from cactus_core.session import Decision, Finish, Hint, Limits, Request
 from edge.hinting import speculate_along
-from edge.plan import FOR_EACH, OFF, TreePlan
 from edge.rounds import Origin
-from edge.tree_tuner import PROBED, TreeTuner
+from edge.tuning.plan import FOR_EACH, OFF, TreePlan
+from edge.tuning.tree_tuner import PROBED, TreeTuner
 
 PROMPT = (5, 6, 7)
 TRUTH = [*PROMPT, *range(10, 60)]

@@ -7,10 +7,10 @@ import numpy as np
 from cactus_core.block import Block
 from cactus_core.lattice import LatticeLaws
 from cactus_core.session import Decision, Finish, Request
-from edge.plan import RowsPlan
 from edge.rounds import Origin
 from edge.speculate import speculate
 from edge.summary import Summary
+from edge.tuning.plan import RowsPlan
 
 
 class Counting:

@@ -19,12 +19,12 @@ from cactus_core.rules import COUPLED
 from cactus_core.session import Decision, Finish, Hint, Limits, Request
 from edge import client, hinting
 from edge.client import Client, Drafting
-from edge.drafter import ThinksAhead
+from edge.drafting.drafter import ThinksAhead
 from edge.hinting import speculate_along
-from edge.plan import FOR_EACH, OFF, TreePlan
 from edge.rounds import Round
 from edge.summary import Summary
-from edge.tree_tuner import Objective, TreeTuner
+from edge.tuning.plan import FOR_EACH, OFF, TreePlan
+from edge.tuning.tree_tuner import Objective, TreeTuner
 
 FOUR = TreePlan(4, 4, FOR_EACH)
 

@@ -18,9 +18,9 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from cloud.service import VerifierServer
 from cluster.gateway import GatewayServer
 from cluster.router import Router
-from edge.export import export
+from edge.drafting.onnx_drafter import OnnxDrafter
+from edge.exporting.export import export
 from edge.link import Endpoint
-from edge.onnx_drafter import OnnxDrafter
 from edge.tokenizer import Tokenizer as EdgeTokenizer
 
 VOCAB_SIZE = 8

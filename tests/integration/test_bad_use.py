@@ -15,10 +15,11 @@ from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
 from cloud.service import VerifierServer
 from cloud.serving import SERVICE
-from edge.client import Client, Completion, Drafting
+from edge.client import Client, Drafting
+from edge.completion import Completion
 from edge.link import Endpoint
-from edge.plan import RowsPlan
 from edge.tokenizer import Tokenizer
+from edge.tuning.plan import RowsPlan
 from tests.core.drafts import random_block
 from tests.integration.conftest import make_model, system
 

@@ -10,10 +10,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cactus_core.demo_pair import demo_model
 from cactus_core.sampling import SamplingParams
-from edge.client import Client, Completion, Drafting
-from edge.onnx_drafter import OnnxDrafter
-from edge.plan import RowsPlan
+from edge.client import Client, Drafting
+from edge.completion import Completion
+from edge.drafting.onnx_drafter import OnnxDrafter
 from edge.tokenizer import Tokenizer
+from edge.tuning.plan import RowsPlan
 from tests.integration.conftest import system
 from tests.integration.prompts import PROMPTS
 

@@ -10,8 +10,9 @@ import torch
 from scipy.stats import chisquare
 
 from cactus_core.sampling import SamplingParams
-from edge.client import Client, Completion, Drafting
-from edge.plan import RowsPlan
+from edge.client import Client, Drafting
+from edge.completion import Completion
+from edge.tuning.plan import RowsPlan
 from tests.integration.conftest import VOCAB_SIZE, system
 
 NUM_REQUESTS, LENGTH, AT_ONCE = 1200, 3, 8

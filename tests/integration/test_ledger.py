@@ -4,8 +4,9 @@ import asyncio
 
 from cactus_core.acceptance import Acceptance
 from cactus_core.sampling import SamplingParams
-from edge.client import Client, Completion, Drafting
-from edge.plan import RowsPlan
+from edge.client import Client, Drafting
+from edge.completion import Completion
+from edge.tuning.plan import RowsPlan
 from tests.integration.conftest import system
 
 NUM_REQUESTS = 24

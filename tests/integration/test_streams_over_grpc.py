@@ -10,9 +10,10 @@ import pytest
 from cactus_core.acceptance import Acceptance
 from cactus_core.errors import InvalidInput, Unavailable
 from cactus_core.sampling import SamplingParams
-from edge.client import Client, Completion, Drafting
+from edge.client import Client, Drafting
+from edge.completion import Completion
 from edge.link import Endpoint
-from edge.plan import FOR_EACH, RowsPlan, TreePlan
+from edge.tuning.plan import FOR_EACH, RowsPlan, TreePlan
 from tests.integration.conftest import system
 
 ENDLESS = ((0, -100.0),)  # without this bias most texts are short: one token in eight ends them

@@ -14,7 +14,7 @@ from cactus_core.lattice import LatticeLaws
 from cactus_core.sampling import SamplingParams
 from cactus_core.wire.bits import BitReader, fields, packed, unary
 from cactus_core.wire.laws import bytes_alone, decode_laws, encode_laws
-from edge.onnx_drafter import OnnxDrafter
+from edge.drafting.onnx_drafter import OnnxDrafter
 from edge.tokenizer import Tokenizer
 from tests.integration.prompts import PROMPTS
 from tests.wire.bit_strings import DocumentedBits, string

@@ -21,8 +21,8 @@ from cactus_core.growing import TreeGrower
 from cactus_core.gumbel import gumbel
 from cactus_core.penalties import Penalties
 from cactus_core.sampling import SamplingParams, probabilities
-from edge import onnx_rows
-from edge.onnx_drafter import OnnxDrafter
+from edge.drafting import onnx_rows
+from edge.drafting.onnx_drafter import OnnxDrafter
 from tests.edge.conftest import MAX_POSITIONS, VOCAB_SIZE, Pair
 
 PARAMS = SamplingParams(temperature=0.8)
@@ -154,8 +154,8 @@ def test_a_greedy_tree_remembers_what_the_text_repeats(pair: Pair, drafter: Onnx
 
 
 def test_a_law_wider_than_the_candidates_keeps_its_likeliest(pair: Pair, drafter: OnnxDrafter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.tree_growing._WHOLE", 5)
-    monkeypatch.setattr("edge.tree_growing._SUPPORT", 5)
+    monkeypatch.setattr("edge.drafting.tree_growing._WHOLE", 5)
+    monkeypatch.setattr("edge.drafting.tree_growing._SUPPORT", 5)
     tree = drafter.draft_tree(TEXT, num_nodes=12, max_depth=4, params=SamplingParams(0.0), seed=1)
     root = tree.tokens[tree.parents < 0]
     with torch.no_grad():

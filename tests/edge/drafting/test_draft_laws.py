@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cactus_core.sampling import SamplingParams, probabilities
-from edge.draft_laws import likeliest, on_lattice
+from edge.drafting.draft_laws import likeliest, on_lattice
 
 V = 30
 

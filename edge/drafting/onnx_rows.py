@@ -13,9 +13,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from cactus_core.coins import Ints
-from edge.draft_shape import DraftShape
-from edge.kv_rows import KvRows
-from edge.kv_tree import KvTree
+from edge.drafting.kv_rows import KvRows
+from edge.drafting.kv_tree import KvTree
+from edge.exporting.draft_shape import DraftShape
 
 Logits = NDArray[np.float32]
 

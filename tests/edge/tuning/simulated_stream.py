@@ -16,9 +16,9 @@ import numpy as np
 
 from cactus_core.coins import Floats
 from cactus_core.coupled import CoupledTree
-from edge.plan import TreePlan
-from edge.survival import Foretold
-from edge.tree_tuner import PROBED, TreeTuner
+from edge.tuning.plan import TreePlan
+from edge.tuning.survival import Foretold
+from edge.tuning.tree_tuner import PROBED, TreeTuner
 
 _TRUE = 1  # every token of the text; wrong guesses are other numbers
 

@@ -22,9 +22,9 @@ from cactus_core.errors import InvalidInput, LimitExceeded, Unavailable
 from cactus_core.lattice import LatticeLaws, quantise
 from cactus_core.penalties import Penalties
 from cactus_core.sampling import SamplingParams, probabilities
-from edge import onnx_rows
-from edge.drafter import Drafter
-from edge.onnx_drafter import OnnxDrafter
+from edge.drafting import onnx_rows
+from edge.drafting.drafter import Drafter
+from edge.drafting.onnx_drafter import OnnxDrafter
 from tests.edge.conftest import MAX_POSITIONS, VOCAB_SIZE, Pair
 
 SUPPORT_SIZE, BITS = 24, 10

@@ -17,10 +17,10 @@ from cactus_core.growing import TreeGrower
 from cactus_core.gumbel import gumbel
 from cactus_core.lattice import LatticeLaws
 from cactus_core.sampling import SamplingParams
-from edge.block_drawing import draw_block
-from edge.checked_text import checked_text
-from edge.draft_laws import on_lattice
-from edge.ngram_counts import NgramCounts
+from edge.drafting.block_drawing import draw_block
+from edge.drafting.checked_text import checked_text
+from edge.drafting.draft_laws import on_lattice
+from edge.drafting.ngram_counts import NgramCounts
 
 _BITS = 14
 _SUPPORT = 64

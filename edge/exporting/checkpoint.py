@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from cactus_core.errors import InvalidInput, Unavailable, Unsupported
-from edge.model_config import ModelConfig, parse_config
+from edge.exporting.model_config import ModelConfig, parse_config
 
 SINGLE, SHARDED = "model.safetensors", "model.safetensors.index.json"
 _FETCHED = (

@@ -22,9 +22,9 @@ from enum import StrEnum
 import numpy as np
 
 from cactus_core.coins import Floats
-from edge.costs import CostBySize, Recent
-from edge.plan import DEEPEST, OFF, TreePlan
-from edge.survival import Foretold, Survival
+from edge.tuning.costs import CostBySize, Recent
+from edge.tuning.plan import DEEPEST, OFF, TreePlan
+from edge.tuning.survival import Foretold, Survival
 
 SIZES = (4, 8, 16, 24, 32, 48, 64, 96)
 _FIRST = TreePlan(8, 8, 0.0)

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from cactus_core.errors import CactusError, InvalidInput, Unavailable, Unsupported
-from edge import export as export_module
-from edge.checkpoint import Checkpoint, locate
-from edge.draft_shape import DraftShape
-from edge.export import export
-from edge.model_config import parse_config
+from edge.exporting import export as export_module
+from edge.exporting.checkpoint import Checkpoint, locate
+from edge.exporting.draft_shape import DraftShape
+from edge.exporting.export import export
+from edge.exporting.model_config import parse_config
 from tests.edge.conftest import MAX_POSITIONS, VOCAB_SIZE, Pair
 
 TEXT = np.random.default_rng(3).integers(0, VOCAB_SIZE, 90)

@@ -17,15 +17,15 @@ from cactus_core.errors import InvalidInput, Unavailable
 from cactus_core.lattice import MAX_BITS, LatticeLaws
 from cactus_core.penalties import Penalties
 from cactus_core.sampling import SamplingParams
-from edge.block_drawing import draw_block
-from edge.checked_text import checked_text
-from edge.draft_folder import draft_folder
-from edge.draft_laws import likeliest, on_lattice
-from edge.draft_shape import MODEL, DraftShape
-from edge.known_noise import KnownNoise
-from edge.ngram_counts import NgramCounts
-from edge.onnx_rows import OnnxRows
-from edge.tree_growing import Asked, TreeSearch
+from edge.drafting.block_drawing import draw_block
+from edge.drafting.checked_text import checked_text
+from edge.drafting.draft_laws import likeliest, on_lattice
+from edge.drafting.known_noise import KnownNoise
+from edge.drafting.ngram_counts import NgramCounts
+from edge.drafting.onnx_rows import OnnxRows
+from edge.drafting.tree_growing import Asked, TreeSearch
+from edge.exporting.draft_folder import draft_folder
+from edge.exporting.draft_shape import MODEL, DraftShape
 
 # Several paths live from the tail of a law: at temperature 1 the demo pair gains 0.5 tokens a round from 64 to 1024 tokens of
 # support, for 5 times the bytes. Sharp laws use far fewer, whatever the bound.

@@ -14,8 +14,8 @@ import os
 from pathlib import Path
 
 from cactus_core.errors import InvalidInput, Unavailable
-from edge.checkpoint import locate
-from edge.draft_shape import FORMAT, MODEL
+from edge.exporting.checkpoint import locate
+from edge.exporting.draft_shape import FORMAT, MODEL
 
 
 def draft_folder(source: str | Path) -> Path:
@@ -34,7 +34,7 @@ def draft_folder(source: str | Path) -> Path:
         raise InvalidInput(f"{found} has neither {MODEL} nor a checkpoint's config.json; run `cactus export` or name another folder")
     cached = _cache() / _fingerprint(found)
     if not (cached / MODEL).is_file():
-        from edge.export import export  # onnx takes long to import and is needed here only
+        from edge.exporting.export import export  # onnx takes long to import and is needed here only
 
         try:
             export(found, cached)

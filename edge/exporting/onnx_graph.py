@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from cactus_core.errors import Unsupported
-from edge.checkpoint import Checkpoint
-from edge.draft_shape import DraftShape
+from edge.exporting.checkpoint import Checkpoint
+from edge.exporting.draft_shape import DraftShape
 
 Dtype = Literal["float16", "float32"]
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cactus_core.coupled import CoupledTree, empty_tree
-from edge.survival import Foretold, Survival
+from edge.tuning.survival import Foretold, Survival
 
 SIZES = (2, 4, 8, 16)
 

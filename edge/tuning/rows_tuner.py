@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cactus_core.session import Limits
-from edge.costs import CostBySize, Recent
-from edge.plan import RowsPlan
 from edge.rounds import Round
-from edge.survival import Survival
+from edge.tuning.costs import CostBySize, Recent
+from edge.tuning.plan import RowsPlan
+from edge.tuning.survival import Survival
 
 ALONE = RowsPlan(0, 0)
 _LENGTHS = (2, 3, 4, 6, 8)

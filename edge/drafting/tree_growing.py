@@ -19,11 +19,11 @@ from cactus_core.growing import TreeGrower, shares
 from cactus_core.gumbel import gumbel
 from cactus_core.penalties import Penalties
 from cactus_core.sampling import SamplingParams, probabilities
-from edge.draft_laws import likeliest
-from edge.known_noise import KnownNoise
-from edge.ngram_counts import NgramCounts
-from edge.ngram_mixing import mixed
-from edge.onnx_rows import OnnxRows
+from edge.drafting.draft_laws import likeliest
+from edge.drafting.known_noise import KnownNoise
+from edge.drafting.ngram_counts import NgramCounts
+from edge.drafting.ngram_mixing import mixed
+from edge.drafting.onnx_rows import OnnxRows
 
 # Nodes to a run. More of them are fewer runs, and more nodes that turn out not to be needed: with 24 nodes the demo draft takes 1.2
 # to 1.4 times as long with 8 as with 4.

@@ -12,9 +12,9 @@ from pathlib import Path
 import onnx
 
 from cactus_core.errors import InvalidInput
-from edge.checkpoint import Checkpoint, locate
-from edge.draft_shape import MODEL, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS
-from edge.onnx_graph import Dtype, build_graph
+from edge.exporting.checkpoint import Checkpoint, locate
+from edge.exporting.draft_shape import MODEL, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS
+from edge.exporting.onnx_graph import Dtype, build_graph
 
 DEFAULT_MAX_POSITIONS = 2048
 # protobuf refuses a file of 2 GiB; well below it, weights move to a file of their own.

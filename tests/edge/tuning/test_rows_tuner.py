@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from cactus_core.session import Limits
-from edge.plan import RowsPlan
 from edge.rounds import Origin, Round, Token
-from edge.rows_tuner import ALONE, RowsTuner
+from edge.tuning.plan import RowsPlan
+from edge.tuning.rows_tuner import ALONE, RowsTuner
 
 GOOD, POOR, USELESS = 0.8, 0.4, 0.02
 STEP_S = {"slow": lambda num_drafted: 0.03, "cheap": lambda num_drafted: 0.0055 + 0.0003 * num_drafted}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cactus_core.coins import Ints
-from edge.draft_shape import DraftShape
+from edge.exporting.draft_shape import DraftShape
 
 
 class KvRows:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cactus_core.gumbel import gumbel
-from edge import known_noise
-from edge.known_noise import KnownNoise
+from edge.drafting import known_noise
+from edge.drafting.known_noise import KnownNoise
 
 V = 20
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from cactus_core.coupled import CoupledTree
-from edge.plan import DEEPEST, OFF, TreePlan
-from edge.survival import Foretold
-from edge.tree_tuner import SIZES, DeviceProfile, Objective, TreeTuner
-from tests.edge.simulated_stream import World, run
+from edge.tuning.plan import DEEPEST, OFF, TreePlan
+from edge.tuning.survival import Foretold
+from edge.tuning.tree_tuner import SIZES, DeviceProfile, Objective, TreeTuner
+from tests.edge.tuning.simulated_stream import World, run
 
 NUM_TOKENS = 600
 STEPS = {"slow": lambda num_nodes: 0.03, "cheap": lambda num_nodes: 0.0055 + 0.0003 * num_nodes}

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cactus_core.coins import Floats, Ints
-from edge.ngram_counts import NgramCounts
+from edge.drafting.ngram_counts import NgramCounts
 
 _MOST = 0.3  # of a law, however often its place was seen
 _LEAST_ORDER = 2

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.costs import CostBySize, Recent
+from edge.tuning.costs import CostBySize, Recent
 
 measures = st.lists(st.tuples(st.integers(0, 96), st.floats(0.0, 10.0)), min_size=1, max_size=60)
 

@@ -13,9 +13,9 @@ from cactus_core.block import Block
 from cactus_core.coupled import CoupledTree
 from cactus_core.errors import InvalidInput, LimitExceeded
 from cactus_core.sampling import SamplingParams
-from edge.drafter import Drafter
-from edge.ngram_counts import MAX_ORDER, NgramCounts
-from edge.ngram_drafter import NgramDrafter
+from edge.drafting.drafter import Drafter
+from edge.drafting.ngram_counts import MAX_ORDER, NgramCounts
+from edge.drafting.ngram_drafter import NgramDrafter
 
 V = 12
 GREEDY, WARM = SamplingParams(0.0), SamplingParams(1.0)
