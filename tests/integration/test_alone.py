@@ -13,7 +13,7 @@ NUM_TOKENS, AWAY_S = 40, 0.6  # a text's end is not to come before, so its token
 
 
 async def written(client, link=None):
-    """The completion, and the ids that a caller has in the end who takes back what it is told to; with a link, it goes away after 8 tokens."""
+    """The completion, and the ids that a caller has in the end who takes back what it is told to; a link goes away after 8."""
     completion, shown, origins = Completion("w5 w2"), [], set()
     settings = {"sampling": SamplingParams(logit_bias=((0, -100.0),)), "seed": 11, "acceptance": Acceptance("coupled")}
     async for told in client.generate(completion, max_tokens=NUM_TOKENS, **settings):
