@@ -9,12 +9,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cactus_core.errors import InvalidInput, LimitExceeded, Mismatch, StaleBase, Unavailable
 from cactus_core.sampling import SamplingParams
-from cactus_core.session import Request
+from cactus_core.session import Limits, Request
 from cactus_core.wire import codec
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
 from cloud.service import VerifierServer
-from cloud.serving import SERVICE
+from cloud.serving import SERVICE, server_options
+from edge import link
 from edge.client import Client, Drafting
 from edge.completion import Completion
 from edge.link import Endpoint
@@ -153,3 +154,8 @@ async def test_many_plain_requests_end_well(small_pair):
             async for _ in client.generate(completion, max_tokens=4, sampling=SamplingParams(), seed=seed):
                 pass
             assert {token.origin for token in completion.tokens} == {"decoded"}
+
+
+def test_a_server_bears_how_often_edges_ask_whether_the_link_still_is_one():
+    asked_ms = dict(link._CHANNEL)["grpc.keepalive_time_ms"]
+    assert dict(server_options(Limits()))["grpc.http2.min_ping_interval_without_data_ms"] < asked_ms
