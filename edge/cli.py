@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cactus_core.acceptance import Acceptance
     from edge.client import Client, Drafting
     from edge.completion import Completion, Piece, Retraction
+    from edge.drafting.drafter import Drafter
 
 PromptArgument = Annotated[str, typer.Argument(help="the text to go on from")]
 EndpointOption = Annotated[str, typer.Option(help="host:port of a gateway or a verifier")]
@@ -37,6 +38,8 @@ WaitOption = Annotated[
 ]
 DeltaOption = Annotated[float | None, typer.Option(help="nats that each token's law may stray from the target's; default: none")]
 BudgetOption = Annotated[float | None, typer.Option(help="nats that the whole text may stray; default: as many as its tokens do")]
+_By = Literal["model", "lookup", "nothing"]
+_ANY_LENGTH = 1 << 30  # what is looked up has no end of its own
 _SWITCH_S = 0.0005  # a drafter's thread is not to hold up what comes from the link for Python's usual 5 ms
 DEFAULT_ENDPOINT = "127.0.0.1:7800"
 DEFAULT_PROMPT = "class Queue:\n    def __init__(self"
@@ -84,6 +87,9 @@ def generate(
     strength: Annotated[float | None, typer.Option(help="of --relaxation: its delta, price, alpha, ...")] = None,
     budget: BudgetOption = None,
     plain: Annotated[bool, typer.Option("--plain", help="let the cloud decode alone, without drafts")] = False,
+    lookup: Annotated[
+        bool, typer.Option("--lookup", help="draft what followed the same tokens before in the text, without a model")
+    ] = False,
     alone: Annotated[
         bool, typer.Option("--alone", help="while the cloud is away let the draft write on, unverified until it is back")
     ] = False,
@@ -118,9 +124,12 @@ def generate(
         stop_ids=tuple(stop_id or ()),
         num_top_logprobs=logprobs,
     )
+    if plain and lookup:
+        raise InvalidInput("--plain drafts nothing and --lookup from the text; give one or the other")
     source = draft or demo_model("draft")
+    by: _By = "nothing" if plain else "lookup" if lookup else "model"
     completion = asyncio.run(
-        _generate(prompt, endpoint, source, complete, drafting, support=support, plain=plain, padded=padded, explain=explain)
+        _generate(prompt, endpoint, source, complete, drafting, by=by, support=support, padded=padded, explain=explain)
     )
     if json_file is not None:
         json_file.write_text(json.dumps({"seed": seed, **completion.as_record()}, indent=1) + "\n", "utf8")
@@ -133,25 +142,25 @@ async def _generate(
     complete: Callable[[Client, Completion], AsyncIterator[Piece | Retraction]],
     drafting: Drafting,
     *,
+    by: _By,
     support: int | None,
-    plain: bool,
     padded: bool,
     explain: bool,
 ) -> Completion:
     from edge.client import Client
     from edge.completion import Completion, Retraction
-    from edge.drafting.onnx_drafter import DEFAULT_SUPPORT, OnnxDrafter
     from edge.exporting.checkpoint import locate
     from edge.exporting.draft_folder import draft_folder
     from edge.link import Endpoint
     from edge.terminal import Terminal
     from edge.tokenizer import Tokenizer
 
-    folder = locate(source) if plain else draft_folder(source)
-    client_of = Tokenizer.load(folder), None if plain else OnnxDrafter.load(folder, support_size=support or DEFAULT_SUPPORT)
+    folder = draft_folder(source) if by == "model" else locate(source)
+    tokenizer = Tokenizer.load(folder)
+    drafter = _drafter(by, folder, tokenizer.vocab_size, support)
     completion, terminal = Completion(prompt), Terminal(prompt)
     async with Endpoint(address, padded=padded) as endpoint:
-        async for piece in complete(Client(endpoint, *client_of, drafting), completion):
+        async for piece in complete(Client(endpoint, tokenizer, drafter, drafting), completion):
             if isinstance(piece, Retraction):
                 terminal.take_back(piece)
             else:
@@ -160,6 +169,18 @@ async def _generate(
     if explain:
         terminal.explain(completion)
     return completion
+
+
+def _drafter(by: _By, folder: Path, vocab_size: int, support: int | None) -> Drafter | None:
+    if by == "nothing":
+        return None
+    if by == "lookup":
+        from edge.drafting.ngram_drafter import NgramDrafter
+
+        return NgramDrafter(vocab_size, max_positions=_ANY_LENGTH)
+    from edge.drafting.onnx_drafter import DEFAULT_SUPPORT, OnnxDrafter
+
+    return OnnxDrafter.load(folder, support_size=support or DEFAULT_SUPPORT)
 
 
 def plans_of(acceptance: Acceptance, drafts: int | None, block: int | None, tree: int | None, wait_ms: float | None) -> dict[str, Any]:

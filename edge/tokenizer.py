@@ -17,7 +17,9 @@ class Tokenizer:
 
     def __init__(self, tokenizer: _Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self.fingerprint = fingerprint(tokenizer.get_vocab(with_added_tokens=True))
+        vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+        self.fingerprint = fingerprint(vocabulary)
+        self.vocab_size = 1 + max(vocabulary.values(), default=-1)
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:

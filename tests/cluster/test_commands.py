@@ -30,6 +30,13 @@ def test_a_seed_repeats_a_text(cactus, cluster, draft):
     assert texts[0] == texts[1]
 
 
+def test_a_text_is_the_same_by_lookup_by_the_model_and_by_the_cloud_alone(cactus, cluster, draft):
+    line = ("generate", "import os\nimport sys\nimport", "--endpoint", cluster, "--draft", draft, "--max-tokens", 24, "--seed", 9)
+    flags = ("--rule", "coupled"), ("--plain", "--rule", "coupled"), ("--lookup", "--padded"), ("--tree", 8, "--wait-ms", 5, "--explain")
+    texts = [cactus.run(*line, *own)[1].split("\n\n■")[0] for own in flags]
+    assert len(set(texts)) == 1
+
+
 def test_a_relaxed_text_keeps_to_its_budget_and_says_what_it_spent(cactus, cluster, draft, tmp_path):
     record = tmp_path / "record.json"
     line = ("generate", "def main(", "--endpoint", cluster, "--draft", draft, "--seed", 3, "--json", record)
@@ -63,6 +70,10 @@ def test_bad_use_of_generate_is_one_line_each(cactus, cluster, draft, tmp_path):
         (("--endpoint", cluster, "--draft", draft, "--delta", -1), "delta must be 0 or more"),
         (("--endpoint", cluster, "--draft", draft, "--budget", 3), "--budget needs something to spend it on"),
         (("--endpoint", cluster, "--draft", draft, "--rule", "wishful"), "no acceptance rule is called 'wishful'"),
+        (("--endpoint", cluster, "--draft", draft, "--plain", "--lookup"), "one or the other"),
+        (("--endpoint", cluster, "--draft", draft, "--tree", 8, "--drafts", 4, "--rule", "coupled"), "--drafts and --block shape blocks"),
+        (("--endpoint", cluster, "--draft", draft, "--tree", 8, "--delta", 0.1), "--tree is for the rule coupled"),
+        (("--endpoint", cluster, "--draft", draft, "--wait-ms", 8), "--wait-ms goes with --tree"),
     ):
         status, out, error = cactus.run("generate", "def f(", *arguments)
         assert (status, out) == (1, ""), arguments
