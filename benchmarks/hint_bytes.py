@@ -37,19 +37,27 @@ _NUM_PAGES = 64
 
 
 def num_units(*, quick: bool) -> int:
-    return 2 * len(_TREES) + len(_SUPPORTS)
+    return len(_trees(quick=quick)) + len(_supports(quick=quick))
+
+
+def _trees(*, quick: bool) -> tuple[tuple[int, bool], ...]:
+    """Nodes, and whether frames are padded."""
+    return ((24, False),) if quick else tuple((num_nodes, padded) for padded in (False, True) for num_nodes in _TREES)
+
+
+def _supports(*, quick: bool) -> tuple[int, ...]:
+    return _SUPPORTS[:1] if quick else _SUPPORTS
 
 
 async def measure(figures: Figures, link: RemoteLink, *, quick: bool, advance: Callable[[], None]) -> None:
     link.set_profile("perfect")
     num_texts = 1 if quick else 4
-    for padded in (False, True):
-        for num_nodes in _TREES:
-            tree = TreePlan(num_nodes, DEEPEST, FOR_EACH)
-            case: Case = {"family": "coupled", "nodes": num_nodes, "padded": padded, "temperature": 1.0, "pair": "demo"}
-            await _count(figures, link, case, ThroughClient(demo_drafter(), tree=tree), num_texts, 1.0, padded=padded)
-            advance()
-    for support_size in _SUPPORTS:
+    for num_nodes, padded in _trees(quick=quick):
+        tree = TreePlan(num_nodes, DEEPEST, FOR_EACH)
+        case: Case = {"family": "coupled", "nodes": num_nodes, "padded": padded, "temperature": 1.0, "pair": "demo"}
+        await _count(figures, link, case, ThroughClient(demo_drafter(), tree=tree), num_texts, 1.0, padded=padded)
+        advance()
+    for support_size in _supports(quick=quick):
         drafter = OnnxDrafter.load(demo_model("draft"), support_size=support_size)
         case = {"family": "rows", "S": support_size, "K": 4, "L": 6, "padded": False, "temperature": _TEMPERATURE, "pair": "demo"}
         system = ThroughClient(drafter, rows=RowsPlan(4, 6), acceptance=Acceptance())

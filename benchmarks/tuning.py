@@ -33,13 +33,17 @@ def plans(*, quick: bool) -> list[TreePlan]:
 
 def num_units(*, quick: bool) -> int:
     """Per verifier."""
-    return len(profiles(quick=quick))
+    return len(_profiles(quick=quick))
+
+
+def _profiles(*, quick: bool) -> tuple[str, ...]:
+    return ("near",) if quick else profiles(quick=False)
 
 
 async def measure(figures: Figures, link: RemoteLink, verifier_ms: float, *, quick: bool, advance: Callable[[], None]) -> None:
     num_tokens, num_searched, num_compared = (48, 1, 1) if quick else (96, 1, 5)
     best: dict[str, TreePlan] = {}
-    for profile in profiles(quick=quick):
+    for profile in _profiles(quick=quick):
         link.set_profile(profile)
         async with Endpoint(link.address) as endpoint:
             await endpoint.describe()
@@ -65,14 +69,14 @@ async def measure(figures: Figures, link: RemoteLink, verifier_ms: float, *, qui
         add_median(figures, case, "share_of_best_fixed", shares, "share")
         advance()
     if verifier_ms and {"near", "far"} <= best.keys():
-        await _step(figures, link, verifier_ms, best["far"], quick=quick)
+        await _step(figures, link, verifier_ms, best["far"])
 
 
-async def _step(figures: Figures, link: RemoteLink, verifier_ms: float, best: TreePlan, *, quick: bool) -> None:
+async def _step(figures: Figures, link: RemoteLink, verifier_ms: float, best: TreePlan) -> None:
     """In the middle of a text the link becomes a far one."""
     shares = []
-    num_tokens = 120 if quick else 320
-    for number in range(1 if quick else 2):
+    num_tokens = 320
+    for number in range(2):
         paces = []
         for tree in (None, best):
             link.set_profile("near")
