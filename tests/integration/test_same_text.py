@@ -26,7 +26,7 @@ from edge.tokenizer import Tokenizer
 from edge.tuning.plan import DEEPEST, FOR_EACH, TreePlan
 from tests.integration.prompts import PROMPTS
 
-NUM_REQUESTS, NUM_TOKENS = 200, 24
+NUM_REQUESTS, NUM_TOKENS, NUM_TOKENS_CUT = 200, 24, 64
 AT_ONCE, AT_ONCE_AHEAD = 8, 3  # edges; those that think ahead leave each other no processor
 NUM_CUTS = 10
 WAITED_FOR, LATE = TreePlan(16, DEEPEST, FOR_EACH), TreePlan(24, DEEPEST, 0.0)
@@ -38,7 +38,7 @@ CONDITIONS = {
     "late": ("near", Drafting(tree=LATE), 0),
     "late, ahead": ("regional", Drafting(tree=LATE, ahead=True), 0),
     "tuned": ("near", Drafting(), 0),
-    "cut ten times": ("perfect", Drafting(tree=LATE), NUM_TOKENS // (NUM_CUTS + 2)),
+    "cut ten times": ("perfect", Drafting(tree=LATE), NUM_TOKENS_CUT // (NUM_CUTS + 2)),
 }
 
 
@@ -49,11 +49,11 @@ class Edge:
         self._client = Client(endpoint, Tokenizer.load(Path(demo_model("draft"))), drafter, drafting)
         self._link = link
 
-    async def text(self, number: int, cut_every: int) -> tuple[list[int], int]:
+    async def text(self, number: int, num_tokens: int, cut_every: int) -> tuple[list[int], int]:
         """The ids, and how often the text went on over another stream."""
         completion, num_cuts = Completion(PROMPTS[number % len(PROMPTS)]), 0
         sampling = SamplingParams((1.0, 0.7, 0.0)[number % 3])
-        stream = self._client.generate(completion, max_tokens=NUM_TOKENS, sampling=sampling, seed=number, acceptance=Acceptance("coupled"))
+        stream = self._client.generate(completion, max_tokens=num_tokens, sampling=sampling, seed=number, acceptance=Acceptance("coupled"))
         async with aclosing(stream) as pieces:
             async for _ in pieces:
                 if cut_every and num_cuts < NUM_CUTS and len(completion.tokens) >= cut_every * (num_cuts + 1):
@@ -62,7 +62,7 @@ class Edge:
         return [token.id for token in completion.tokens], completion.summary.num_resumes
 
 
-async def texts(address: str, condition: tuple[str, Drafting | None, int]) -> tuple[dict[int, list[int]], int]:
+async def texts(address: str, condition: tuple[str, Drafting | None, int], num_tokens: int) -> tuple[dict[int, list[int]], int]:
     """Of every request under a condition, and all resumes together."""
     profile, drafting, cut_every = condition
     numbers, found, num_resumes = iter(range(NUM_REQUESTS)), {}, 0
@@ -74,7 +74,7 @@ async def texts(address: str, condition: tuple[str, Drafting | None, int]) -> tu
             endpoint = await stack.enter_async_context(Endpoint(link.address))
             edge = Edge(OnnxDrafter.load(demo_model("draft")) if drafting else None, drafting, link, endpoint)
             for number in numbers:
-                found[number], resumes = await edge.text(number, cut_every)
+                found[number], resumes = await edge.text(number, num_tokens, cut_every)
                 num_resumes += resumes
 
         at_once = AT_ONCE_AHEAD if drafting is not None and drafting.ahead else AT_ONCE
@@ -87,7 +87,8 @@ async def texts(address: str, condition: tuple[str, Drafting | None, int]) -> tu
 async def test_a_seed_has_one_text_whatever_link_and_drafts_do(condition):
     async with VerifierServer(demo_model("target"), "127.0.0.1:0", memory_gib=0.5) as verifier:
         await verifier.loaded()
-        (alone, _), (found, num_resumes) = [await texts(f"127.0.0.1:{verifier.port}", each) for each in (ALONE, condition)]
+        address, num_tokens = f"127.0.0.1:{verifier.port}", NUM_TOKENS_CUT if condition[2] else NUM_TOKENS
+        (alone, _), (found, num_resumes) = [await texts(address, each, num_tokens) for each in (ALONE, condition)]
     differing = [number for number in alone if found[number] != alone[number]]
     print(f"{len(differing)} of {NUM_REQUESTS} texts differ; {num_resumes} times a text went on over another stream")
     assert differing == []
