@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -83,8 +83,8 @@ class Client:
 
         A link that is lost is opened again, and the text goes on where it stood. Where the draft goes on alone meanwhile, its
         tokens are yielded as unverified; what of them the target then writes too is not yielded again, and the rest is taken back
-        by a `Retraction`. Raises `Mismatch` for another tokenizer than the
-        target's, `InvalidInput` or `LimitExceeded` for a request that cannot be served, `Unavailable` when the endpoint cannot be reached.
+        by a `Retraction`. Raises `Mismatch` for another tokenizer than the target's, `InvalidInput` or `LimitExceeded` for a request
+        that cannot be served, `Unavailable` when the endpoint cannot be reached.
         """
         request = Request(
             prompt=self._tokenizer.encode(completion.prompt),
@@ -134,20 +134,24 @@ class Client:
         """Until the text ends, over one stream after the other."""
         backoff, opened = Backoff(self._drafting.patience_s), time.monotonic()
         alone, is_lost = None, False
+        committed: list[int] = []
+        spent = 0.0
         if self._drafter is not None and self._drafting.goes_on_alone and request.acceptance.is_coupled:
             alone = DraftAlone(self._drafter)
         while True:
             stream_opened = time.monotonic() - opened
+            asked = _going_on(request, committed, spent)
             try:
                 async with (
-                    self._endpoint.open(request) as link,
-                    aclosing(self._family(link, request, limits, summary)) as rounds,
+                    self._endpoint.open(asked) as link,
+                    aclosing(self._family(link, asked, limits, summary)) as rounds,
                 ):
                     async for done in rounds:
                         backoff.succeeded()
                         summary.num_resumes += is_lost
                         is_lost = False
-                        request = _after(request, done)
+                        committed += [token.id for token in done.tokens]
+                        spent += sum(token.divergence for token in done.tokens)
                         if alone is not None and not all(alone.meets(token.id) for token in done.tokens):
                             alone.unverified.clear()
                         yield replace(done, at_s=stream_opened + done.at_s)
@@ -160,7 +164,9 @@ class Client:
                     raise
                 _log.info("%s: trying again in %.2f s", error, wait_s)
                 is_lost = True
-                async with aclosing(self._meanwhile(request, wait_s, alone, time.monotonic() - opened)) as written:
+                async with aclosing(
+                    self._meanwhile(_going_on(request, committed, spent), wait_s, alone, time.monotonic() - opened)
+                ) as written:
                     async for unverified in written:
                         yield unverified
 
@@ -203,12 +209,9 @@ class Client:
                 yield done
 
 
-def _after(request: Request, done: Round) -> Request:
-    """What is still asked for once a round's tokens have come: where its text goes on should the stream be cut, and what may be spent."""
-    if done.finish is not None:
-        return request
+def _going_on(request: Request, committed: Sequence[int], spent: float) -> Request:
+    """What is still asked for of `request` once the tokens `committed` have come, for `spent` nats."""
     acceptance = request.acceptance
     if acceptance.budget < math.inf:
-        spent = sum(token.divergence for token in done.tokens)
         acceptance = replace(acceptance, budget=max(acceptance.budget - spent, 0.0))
-    return replace(request, committed=(*request.committed, *(token.id for token in done.tokens)), acceptance=acceptance)
+    return replace(request, committed=tuple(committed), acceptance=acceptance)
