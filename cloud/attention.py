@@ -7,8 +7,9 @@ knows nothing of models.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,10 +18,10 @@ from torch import Tensor
 from transformers import AttentionInterface
 
 from cactus_core.errors import Unsupported
-from cloud.padded_attention import PaddedAttention
-from cloud.pages import PagePool
+from cloud.pages import PagePool, Slots
 from cloud.ragged_attention import RaggedAttention
 from cloud.segment import Segment
+from cloud.tiles import TILE_ROWS
 
 IMPLEMENTATION = "cactus_paged"
 
@@ -48,14 +49,36 @@ def plan_attention(segments: Sequence[Segment], *, heads_per_kv_head: int) -> At
     """The plan of a step. Each node sees its table's committed text, its ancestors and itself.
 
     The tables, of one pool and none of them twice, have reserved the nodes' positions. A CPU attends to each session by
-    itself, where its keys lie; elsewhere launches are dear, and sessions are padded to go together.
+    itself, where its keys lie; a GPU to all of them in one launch.
     """
     pool = segments[0].table.pool
     device = pool.keys.device
-    slots = [segment.table.slots(0, segment.num_seen) for segment in segments]
-    written = np.concatenate([seen[-len(segment.tokens) :] for segment, seen in zip(segments, slots, strict=True)])
-    attention = RaggedAttention if device.type == "cpu" else PaddedAttention
-    return AttentionPlan(pool, torch.from_numpy(written).to(device), attention(pool, segments, slots, heads_per_kv_head))
+    slots, written = slots_of(segments)
+    attend = _attention(device, heads_per_kv_head)(pool, segments, slots, heads_per_kv_head)
+    return AttentionPlan(pool, torch.from_numpy(written).to(device), attend)
+
+
+def _attention(device: torch.device, heads_per_kv_head: int) -> Callable[[PagePool, Sequence[Segment], Sequence[Slots], int], Attend]:
+    if device.type == "cpu":
+        return RaggedAttention
+    if has_kernels(device, heads_per_kv_head):
+        from cloud.tiled_attention import TiledAttention
+
+        return TiledAttention.of
+    from cloud.padded_attention import PaddedAttention
+
+    return PaddedAttention
+
+
+def slots_of(segments: Sequence[Segment]) -> tuple[list[Slots], Slots]:
+    """The slots of the positions that each segment sees, and those of the step's nodes `[N]`, which are the last of these."""
+    seen = [segment.table.slots(0, segment.num_seen) for segment in segments]
+    return seen, np.concatenate([own[-len(segment.tokens) :] for segment, own in zip(segments, seen, strict=True)])
+
+
+def has_kernels(device: torch.device, heads_per_kv_head: int) -> bool:
+    """Whether attention runs by cloud/tile_kernels.py there."""
+    return device.type == "cuda" and heads_per_kv_head <= TILE_ROWS and find_spec("triton") is not None
 
 
 def paged_attention(

@@ -53,6 +53,7 @@ class Engine:
         self._target = target
         self._pool = target.new_pool(num_pages)
         self._num_free_tokens = num_free_tokens
+        self._token_budget = token_budget
         self._step_at_least_s = step_at_least_s
         self._limits = limits or Limits()
         self._residency = Residency()
@@ -86,6 +87,7 @@ class Engine:
             num_free = measure_free_tokens(self._target, self._step_at_least_s)
         if self._step_at_least_s:
             _log.warning("every step is padded to at least %g ms: emulated", self._step_at_least_s * 1e3)
+        self._target.capture(self._pool, self._token_budget)
         self._waiting.is_running = True
         self._loop.start(num_free)
 

@@ -27,7 +27,7 @@ class PagePool:
     A slot holds one position of a text in every layer; page i is slots `16 i .. 16 i + 15`. A page is free, or held, or held
     by nobody and still known by its content, until its room is wanted. Several may hold a page that is known by its content,
     and nobody writes there; a held page that is not known has one holder, who may. A slot that was never written since its
-    page was allocated must not be read.
+    page was allocated must not be read. `spare_slot`, of no page, takes what nobody will read.
     """
 
     def __init__(
@@ -42,7 +42,8 @@ class PagePool:
     ) -> None:
         if num_pages < 1:
             raise ValueError(f"a pool needs at least 1 page, not {num_pages}")
-        shape = (num_layers, num_kv_heads, num_pages * PAGE_SIZE, head_dim)
+        self.spare_slot = num_pages * PAGE_SIZE
+        shape = (num_layers, num_kv_heads, self.spare_slot + 1, head_dim)
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         self._num_holders = [0] * num_pages

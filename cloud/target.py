@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,10 +18,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cactus_core.errors import InvalidInput, LimitExceeded, Unsupported
 from cactus_core.fingerprint import fingerprint
-from cloud.attention import plan_attention
+from cloud.attention import has_kernels, plan_attention
 from cloud.checkpoint import WORKS, load_checkpoint
-from cloud.pages import PagePool, PageTable, reserve_all
-from cloud.segment import Segment, chain
+from cloud.pages import PAGE_SIZE, PagePool, PageTable, reserve_all
+from cloud.segment import Ints, Segment, chain
+
+if TYPE_CHECKING:
+    from cloud.captured import CapturedForwards  # needs Triton
 
 
 class TargetModel:
@@ -40,6 +43,7 @@ class TargetModel:
         self.max_positions: int = self._text_config.max_position_embeddings
         self.fingerprint = fingerprint(tokenizer.get_vocab())
         self.eos_token_ids = _eos_token_ids(model, tokenizer)
+        self._captured: CapturedForwards | None = None
         self._try()
 
     @classmethod
@@ -75,6 +79,17 @@ class TargetModel:
     def new_pool(self, num_pages: int) -> PagePool:
         return PagePool(num_pages, **self._page_shape, dtype=self.dtype, device=self.device)
 
+    @torch.inference_mode()
+    def capture(self, pool: PagePool, token_budget: int) -> None:
+        """Prepares steps of up to `token_budget` tokens over `pool` where that pays: on a GPU with Triton. Logits are then good until the
+        next step.
+        """
+        if pool.keys.is_cuda and has_kernels(pool.keys.device, self._heads_per_kv_head):
+            from cloud.captured import CapturedForwards
+
+            self._captured = CapturedForwards(self._model, pool, self._heads_per_kv_head)
+            self._captured.warm(token_budget)
+
     def spare_memory_bytes(self) -> int:
         """What keys and values may take when nobody says: half a GiB, on a GPU most of what the model leaves free."""
         if self.device.type != "cuda":
@@ -85,9 +100,14 @@ class TargetModel:
     def num_pages_in(self, memory_bytes: int) -> int:
         """How many pages a pool may have that takes no more than so much memory. Raises `InvalidInput` when that is none."""
         page_bytes = PagePool.page_bytes(**self._page_shape, dtype=self.dtype)
-        if memory_bytes < page_bytes:
-            raise InvalidInput(f"{memory_bytes} bytes hold no page of {self.model_id}: give its keys and values {page_bytes} or more")
-        return memory_bytes // page_bytes
+        spare_bytes = page_bytes // PAGE_SIZE
+        if memory_bytes < (least := page_bytes + spare_bytes):
+            raise InvalidInput(f"{memory_bytes} bytes hold no page of {self.model_id}: give its keys and values {least} or more")
+        return (memory_bytes - spare_bytes) // page_bytes
+
+    @property
+    def _heads_per_kv_head(self) -> int:
+        return int(self._text_config.num_attention_heads) // _num_kv_heads(self._text_config)
 
     @property
     def _page_shape(self) -> dict[str, int]:
@@ -119,27 +139,21 @@ class TargetModel:
         if positions.max() >= self.max_positions:
             raise LimitExceeded(f"the model has {self.max_positions} positions, and {positions.max() + 1} are asked for; shorten the text")
         reserve_all([(segment.table, segment.num_seen) for segment in segments])
-        config = self._text_config
-        plan = plan_attention(segments, heads_per_kv_head=config.num_attention_heads // _num_kv_heads(config))
+        wanted = _wanted(segments)
+        if self._captured is not None and self._captured.pool is pool:
+            logits = self._captured.forward(tokens, positions, segments, wanted)
+            if logits is not None:
+                return logits
+        plan = plan_attention(segments, heads_per_kv_head=self._heads_per_kv_head)
         output = self._model(
             input_ids=torch.from_numpy(tokens[None]).to(self.device),
             position_ids=torch.from_numpy(positions[None]).to(self.device),
             use_cache=False,
             plan=plan,
-            logits_to_keep=self._wanted(segments),
+            logits_to_keep=0 if wanted is None else torch.from_numpy(wanted).to(self.device),  # 0: all
         )
-        logits: Tensor = output.logits[0]
-        return logits
-
-    def _wanted(self, segments: Sequence[Segment]) -> Tensor | int:
-        """The nodes whose logits are wanted `[M]`, or 0, by which `transformers` means all."""
-        sizes = np.array([len(segment.tokens) for segment in segments])
-        wanted = np.array([segment.num_logits for segment in segments])
-        if (sizes == wanted).all():
-            return 0
-        ends = np.cumsum(sizes)
-        nodes = np.concatenate([np.arange(end - count, end) for end, count in zip(ends, wanted, strict=True)])
-        return torch.from_numpy(nodes).to(self.device)
+        found: Tensor = output.logits[0]
+        return found
 
     def _try(self) -> None:
         """Runs a chain and a tree, and looks whether the model kept to pages, masks, positions and the logits wanted."""
@@ -160,6 +174,16 @@ class TargetModel:
         alike = torch.stack([logits[[2, 3, 4]], logits[[0, 0, 1]]]).float()
         if not (alike[0] - alike[1]).abs().max() <= 0.05 * alike.abs().max():  # room for bfloat16, none for NaN
             raise Unsupported(f"{self.model_id} does not keep to the tree it is given; {WORKS}")
+
+
+def _wanted(segments: Sequence[Segment]) -> Ints | None:
+    """The nodes whose logits are wanted `[M]`; None for all."""
+    sizes = np.array([len(segment.tokens) for segment in segments])
+    wanted = np.array([segment.num_logits for segment in segments])
+    if (sizes == wanted).all():
+        return None
+    ends = np.cumsum(sizes)
+    return np.concatenate([np.arange(end - count, end) for end, count in zip(ends, wanted, strict=True)])
 
 
 def _num_kv_heads(config: Any) -> int:

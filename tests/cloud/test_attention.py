@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -23,6 +26,8 @@ ATTENTIONS = {
     "padded, small together": (PaddedAttention, "cloud.padded_attention._MAX_CELLS", 4096),
     "padded, all together": (PaddedAttention, "cloud.padded_attention._MAX_CELLS", 1 << 22),
 }
+ON_TILES = {"tiles": ("_PROGRAMS", 0), "tiles, each shared by programs": ("_LONG", 0)}
+needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton, whose interpreter runs a GPU's kernels on a CPU")
 
 
 class Layer(torch.nn.Module):
@@ -34,6 +39,13 @@ def attend_plainly(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) 
     key, value = (x.repeat_interleave(HEADS // KV_HEADS, 1) for x in (key, value))
     weights = (torch.einsum("hd,shd->hs", query, key) / DIM**0.5).softmax(-1)
     return torch.einsum("hs,shd->hd", weights, value)
+
+
+def on_tiles(attention: str) -> tuple[Any, str, int]:
+    from cloud.tiled_attention import TiledAttention
+
+    bound, value = ON_TILES[attention]
+    return TiledAttention.of, f"cloud.tiled_attention.{bound}", value
 
 
 def scattered(pool: PagePool, total: int) -> PageTable:
@@ -52,7 +64,7 @@ one = st.just((-1,))
 sessions = st.lists(st.tuples(st.integers(0, 50), st.one_of(one, trees, chains), st.floats(0, 1), st.booleans()), min_size=1, max_size=6)
 
 
-@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("attention", [*ATTENTIONS, *(pytest.param(name, marks=needs_triton) for name in ON_TILES)])
 @given(sessions=sessions, seed=st.integers(0, 1 << 20))
 @settings(max_examples=25, deadline=None)
 def test_each_node_attends_to_what_it_may_see(attention: str, sessions: list[tuple[int, tuple[int, ...], float, bool]], seed: int) -> None:
@@ -76,7 +88,7 @@ def test_each_node_attends_to_what_it_may_see(attention: str, sessions: list[tup
     new = torch.cat([written[:, -len(segment.tokens) :] for segment, written in zip(segments, seen, strict=True)], 1)
     query = torch.randn(1, HEADS, new.shape[1], DIM, generator=random)
     with pytest.MonkeyPatch.context() as patch:
-        kind, bound, value = ATTENTIONS[attention]
+        kind, bound, value = ATTENTIONS[attention] if attention in ATTENTIONS else on_tiles(attention)
         patch.setattr("cloud.attention.RaggedAttention", kind)
         patch.setattr(bound, value)
         plan = plan_attention(segments, heads_per_kv_head=HEADS // KV_HEADS)
