@@ -70,51 +70,66 @@ def measure(figures: Figures, *, quick: bool, advance: Callable[[], None]) -> No
             found = tried[temperature] = _tried(engine, temperature, quick=quick)
             advance()
             best = max(found, key=lambda shape: found[shape].tokens_per_s)
-            clients = _requests(demo(), 0, temperature)
+            clients = _requests(demo(), 0, temperature, _CLIENTS["demo"])
             turns = _turns(engine, clients, partial(drafts, shape=best), num_tokens=24 if quick else 64, num_turns=3 if quick else 11)
             _report(figures, demo(), clients, best, *turns)
             advance()
     if not quick:
-        _replay_on_large(figures, tried, advance)
+        served = large()
+        with served.threads(), running_engine(served.target, _NUM_PAGES) as engine:
+            replay_on(figures, served, engine, tried, _CLIENTS[served.name], advance)
 
 
 def num_units(*, quick: bool) -> int:
-    return 2 if quick else 4 * len(_temperatures(quick=quick))
+    return 2 if quick else 3 * len(_temperatures(quick=quick))
 
 
 def _temperatures(*, quick: bool) -> tuple[float, ...]:
     return (1.0,) if quick else (1.0, 0.6)
 
 
-def _requests(served: Served, first: int, temperature: float) -> list[Request]:
+def _requests(served: Served, first: int, temperature: float, num_clients: int) -> list[Request]:
     """With room for more tokens than any of them is sent."""
-    asked = prompts(first, _CLIENTS[served.name])
+    asked = prompts(first, num_clients)
     return [served.request(prompt, _ROOM, temperature=temperature, seed=seed) for seed, prompt in enumerate(asked)]
 
 
 def _tried(engine: Engine, temperature: float, *, quick: bool) -> dict[Shape, Work]:
     """What each shape of the grid brings the demo pair, on other prompts."""
-    clients = _requests(demo(), _FIRST_OTHER, temperature)
+    clients = _requests(demo(), _FIRST_OTHER, temperature, _CLIENTS["demo"])
     shapes, num_tokens = (_QUICK_SHAPES, 16) if quick else (_SHAPES, 64)
     return {shape: speculated(engine, clients, partial(drafts, shape=shape), num_tokens) for shape in shapes}
 
 
-def _replay_on_large(figures: Figures, tried: dict[float, dict[Shape, Work]], advance: Callable[[], None]) -> None:
-    """The same for the large target, with the rounds that the demo pair's clients went through while shapes were tried."""
-    served = large()
-    with served.threads(), running_engine(served.target, _NUM_PAGES) as engine:
-        texts = written(engine, _requests(served, 0, 1.0), _KNOWN_TOKENS)  # the same at any temperature
-        for temperature, found in tried.items():
-            clients = _requests(served, 0, temperature)
-            replays = {shape: Replay(served, texts, work.rounds) for shape, work in found.items()}
-            pace = {}
-            for shape, work in found.items():
-                trial = speculated(engine, clients, replays[shape], _TRIAL_ROUNDS * work.tokens_per_round)
-                pace[shape] = work.tokens_per_round / median(trial.step_s[1:])  # the first reads the prompts
-            advance()
-            best = max(pace, key=lambda shape: pace[shape])
-            _report(figures, served, clients, best, *_turns(engine, clients, replays[best], num_tokens=24, num_turns=6))
-            advance()
+def recorded(*, quick: bool) -> dict[float, dict[Shape, Work]]:
+    """For each temperature, the rounds that clients of the demo pair go through with blocks of each shape."""
+    with demo().threads(), running_engine(demo().target, _NUM_PAGES) as engine:
+        return {temperature: _tried(engine, temperature, quick=quick) for temperature in _temperatures(quick=quick)}
+
+
+def replay_on(
+    figures: Figures,
+    served: Served,
+    engine: Engine,
+    tried: dict[float, dict[Shape, Work]],
+    num_clients: int,
+    advance: Callable[[], None],
+    *,
+    num_tokens: int = 24,
+    num_turns: int = 6,
+) -> None:
+    """The same for another target, with rounds that the demo pair's clients went through."""
+    texts = written(engine, _requests(served, 0, 1.0, num_clients), _KNOWN_TOKENS)  # the same at any temperature
+    for temperature, found in tried.items():
+        clients = _requests(served, 0, temperature, num_clients)
+        replays = {shape: Replay(served, texts, work.rounds) for shape, work in found.items()}
+        pace = {}
+        for shape, work in found.items():
+            trial = speculated(engine, clients, replays[shape], _TRIAL_ROUNDS * work.tokens_per_round)
+            pace[shape] = work.tokens_per_round / median(trial.step_s[1:])  # the first reads the prompts
+        best = max(pace, key=lambda shape: pace[shape])
+        _report(figures, served, clients, best, *_turns(engine, clients, replays[best], num_tokens=num_tokens, num_turns=num_turns))
+        advance()
 
 
 def _turns(

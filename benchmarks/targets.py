@@ -75,7 +75,8 @@ class Served:
         """The model's own forward with its own attention on one causal sequence, logits of every token included."""
         self.model.set_attn_implementation("sdpa")
         try:
-            self.model(input_ids=torch.arange(num_tokens)[None] % self.target.vocab_size, use_cache=False)
+            tokens = torch.arange(num_tokens, device=self.target.device) % self.target.vocab_size
+            self.model(input_ids=tokens[None], use_cache=False)
         finally:
             self.model.set_attn_implementation(IMPLEMENTATION)
 

@@ -13,7 +13,7 @@ from cluster.figures import Figures
 
 
 def tables(figures: Figures) -> list[Table]:
-    found = (_overhead(figures), _transformers(figures), _pace(figures), _capacity(figures), _neighbours(figures))
+    found = (_overhead(figures), _transformers(figures), _pace(figures), capacity_table(figures), _neighbours(figures))
     return [table for table in found if table.rows]
 
 
@@ -43,7 +43,7 @@ def _pace(figures: Figures) -> Table:
     return Table("pace", "tokens a second, of all requests together", ("requests", "sampling", "system", "tokens/s"), tuple(rows))
 
 
-def _capacity(figures: Figures) -> Table:
+def capacity_table(figures: Figures) -> Table:
     rows = []
     for row in rows_of(figures, "speedup_vs_plain"):
         case = row["case"]
@@ -60,7 +60,7 @@ def _capacity(figures: Figures) -> Table:
                 number(per_round),
                 *(f"{1e3 * found['value']:.2f}" for found in (ours, plain)),
                 interval(row),
-                f"{capacity.LIMITS[case['model']]:g}" if case["temperature"] == 1.0 else "",
+                f"{capacity.LIMITS[case['model']]:g}" if case["temperature"] == 1.0 and case["model"] in capacity.LIMITS else "",
             )
         )
     header = ("target", "clients", "temperature", "block", "acceptance", "tokens a round", "ms a token", "plain", "times", "at least")
