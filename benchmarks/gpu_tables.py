@@ -5,8 +5,8 @@ Knows figures; measures nothing.
 
 from __future__ import annotations
 
+from benchmarks.capacity_table import capacity_table
 from benchmarks.table import Table, interval, number, rows_of
-from benchmarks.verifier_tables import capacity_table
 from cluster.figures import Figures
 
 

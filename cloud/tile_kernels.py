@@ -6,8 +6,6 @@ on a CPU its interpreter runs the same code, for tests.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -47,8 +45,8 @@ def attend_tiles(
 
 @triton.jit
 def _attend(
-    query: Any, keys: Any, values: Any, out: Any, weights: Any, work: Any, pages: Any, masks: Any,
-    scale: Any, query_head: Any, query_row: Any, kv_head_stride: Any, kv_slot_stride: Any, mask_words: Any, num_rows: Any,
+    query, keys, values, out, weights, work, pages, masks,
+    scale, query_head, query_row, kv_head_stride, kv_slot_stride, mask_words, num_rows,
     NUM_HEADS: tl.constexpr, GROUP: tl.constexpr, DIM: tl.constexpr, DIM_PADDED: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr, PAGE: tl.constexpr, FIELDS: tl.constexpr, SPLITS: tl.constexpr,
 ) -> None:  # fmt: skip
@@ -101,7 +99,7 @@ def _attend(
 
 @triton.jit
 def _merge(
-    parts: Any, weights: Any, out: Any, num_rows: Any,
+    parts, weights, out, num_rows,
     NUM_HEADS: tl.constexpr, DIM: tl.constexpr, DIM_PADDED: tl.constexpr, SPLITS: tl.constexpr,
 ) -> None:  # fmt: skip
     place = tl.program_id(0) * NUM_HEADS + tl.program_id(1)
