@@ -39,6 +39,8 @@ from cluster.figures import Case, Figures
 LIMITS = {"step_overhead": 1.1, "speedup_vs_plain": 2.5}
 _SHAPE = Shape(K=4, L=6, S=64)
 _BATCHES = (1, 8, 32)
+# A GPU reads many tokens in the time of one, so that wide supports and long or several paths are worth trying.
+_SHAPES = tuple(Shape(k, length, 512) for k, length in ((1, 5), (1, 6), (1, 8), (2, 4), (2, 6), (4, 4))) + (Shape(1, 6, 64),)
 _PROMPT_TOKENS = 200
 _ROOM = 4000  # tokens that a session may be sent
 _TOKEN_BUDGET = 1024
@@ -54,7 +56,7 @@ def run(*, quick: bool) -> Figures:
     names = list(SHAPES)[-1:] if quick else list(SHAPES)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("measuring", total=1 + len(names) * (len(_BATCHES) + 2))
-        recorded = capacity.recorded(quick=quick)
+        recorded = capacity.recorded(_SHAPES, quick=quick)
         progress.advance(bar)
         for name in names:
             served = shaped_as(name)
@@ -62,7 +64,7 @@ def run(*, quick: bool) -> Figures:
                 for batch in _BATCHES:
                     measure_steps(figures, served, engine, batch, num_pairs=10 if quick else 40)
                     progress.advance(bar)
-                capacity.replay_on(figures, served, engine, recorded, _NUM_CLIENTS, lambda: progress.advance(bar))
+                capacity.replay_on(figures, served, engine, recorded, _NUM_CLIENTS, lambda: progress.advance(bar), num_tokens=64)
             del served
             torch.cuda.empty_cache()
     return figures

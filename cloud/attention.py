@@ -22,6 +22,7 @@ from cloud.pages import PagePool, Slots
 from cloud.ragged_attention import RaggedAttention
 from cloud.segment import Segment
 from cloud.tiles import TILE_ROWS
+from cloud.transfer import sent
 
 IMPLEMENTATION = "cactus_paged"
 
@@ -55,7 +56,7 @@ def plan_attention(segments: Sequence[Segment], *, heads_per_kv_head: int) -> At
     device = pool.keys.device
     slots, written = slots_of(segments)
     attend = _attention(device, heads_per_kv_head)(pool, segments, slots, heads_per_kv_head)
-    return AttentionPlan(pool, torch.from_numpy(written).to(device), attend)
+    return AttentionPlan(pool, sent(written, device), attend)
 
 
 def _attention(device: torch.device, heads_per_kv_head: int) -> Callable[[PagePool, Sequence[Segment], Sequence[Slots], int], Attend]:
@@ -81,6 +82,7 @@ def has_kernels(device: torch.device, heads_per_kv_head: int) -> bool:
     return device.type == "cuda" and heads_per_kv_head <= TILE_ROWS and find_spec("triton") is not None
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # its writes and kernels stay as they are when layers are compiled
 def paged_attention(
     module: torch.nn.Module,
     query: Tensor,

@@ -69,22 +69,22 @@ def drafted_paths(laws: TargetLaws, blocks: Sequence[Block], trees: Sequence[Dra
     num_paths, length, support_size = (
         max(sizes) for sizes in zip(*((block.num_rows, block.length, block.laws.ids.shape[1]) for block in blocks), strict=True)
     )
-    tokens, law_of = np.zeros((2, len(blocks), num_paths, length), dtype=np.int64)
+    proposed, law_of = np.zeros((2, len(blocks), num_paths, length), dtype=np.int64)
     ids, counts = np.zeros((2, len(blocks), num_places.max(), support_size), dtype=np.int64)
     for b, (block, places) in enumerate(zip(blocks, place_of, strict=True)):
-        tokens[b, : block.num_rows, : block.length] = block.tokens
+        if block.tokens.size:
+            proposed[b, : block.num_rows, : block.length] = block.choices
         law_of[b, : block.num_rows, : block.length] = places
         size = block.laws.ids.shape[1]
         ids[b, places, :size] = block.laws.ids[block.law_of]
         counts[b, places, :size] = block.laws.counts[block.law_of]
     draft_probs = counts * np.array([0.5**block.laws.bits for block in blocks])[:, None, None]
-    session = np.arange(len(blocks))[:, None, None]
     place = np.arange(ids.shape[1])[None, :]
     rows = first_row[:, None] + np.where(place < num_places[:, None], place, 0)
     gathered = laws.at(rows.ravel(), ids.reshape(rows.size, support_size)).cpu().numpy().reshape(ids.shape)
     target_probs = np.where(draft_probs > 0, gathered, 0.0)
     return DraftedPaths(
-        proposed=((ids[session, law_of] == tokens[..., None]) & (counts[session, law_of] > 0)).argmax(-1),
+        proposed=proposed,
         law_of=law_of,
         draft_probs=draft_probs,
         target_probs=target_probs,

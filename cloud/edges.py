@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cactus_core.coins import Floats, Ints
 from cactus_core.sampling import SamplingParams
+from cloud.transfer import sent
 
 # Nearly every nucleus is smaller than this. Of a vocabulary of 150,000, finding so many takes a twentieth of the time of sorting
 # all of it; where they are too few, eight times as many take an eighth.
@@ -73,7 +74,7 @@ def edges_of(x: Tensor, highest: Tensor, likeliest: Tensor, temperature: Tensor,
     the lowest ids at its own; min-p keeps all ties.
     """
     vocab_size = x.shape[1]
-    top_k, top_p, min_p = (torch.from_numpy(column).to(x.device)[:, None] for column in (cuts.top_k, cuts.top_p, cuts.min_p))
+    top_k, top_p, min_p = (sent(column, x.device)[:, None] for column in (cuts.top_k, cuts.top_p, cuts.min_p))
     edges = Edges.below_all(len(x), vocab_size, x.device)
     has_k, has_p = cuts.top_k < vocab_size, cuts.top_p < 1.0
     if has_k.any() or has_p.any():

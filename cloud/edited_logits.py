@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cactus_core.coins import Ints
 from cactus_core.penalties import Edits
+from cloud.transfer import sent
 
 
 class EditedLogits:
@@ -32,11 +33,11 @@ class EditedLogits:
         rows = np.concatenate([np.repeat(first + np.arange(len(each.toll)), len(each.ids)) for first, each in edits])
         ids = np.concatenate([np.tile(each.ids, len(each.toll)) for _, each in edits])
         self._start = np.searchsorted(rows, np.arange(self.num_rows + 1))
-        self._ids = torch.from_numpy(ids).to(self.device)
-        at = torch.from_numpy(rows).to(self.device)
+        self._ids = sent(ids, self.device)
+        at = sent(rows, self.device)
         self._keys = at * self.vocab_size + self._ids
         bias, repetition, toll = (
-            torch.from_numpy(np.concatenate(column)).to(self.device)
+            sent(np.concatenate(column), self.device)
             for column in (
                 [np.tile(each.bias, len(each.toll)) for _, each in edits],
                 [each.repetition.ravel() for _, each in edits],
@@ -52,7 +53,7 @@ class EditedLogits:
         if (rows == np.arange(first, first + len(rows))).all():
             part = self._logits[first : first + len(rows)]
         else:
-            part = self._logits[torch.from_numpy(rows).to(self.device)]
+            part = self._logits[sent(rows, self.device)]
         found = part.float()
         if not self._is_edited:
             return found
@@ -61,7 +62,7 @@ class EditedLogits:
             return found
         place = np.repeat(np.arange(len(rows)), num_edits)
         which = np.arange(len(place)) - np.repeat(np.cumsum(num_edits) - num_edits, num_edits) + np.repeat(self._start[rows], num_edits)
-        place_on, which_on = torch.from_numpy(np.stack([place, which])).to(self.device)
+        place_on, which_on = sent(np.stack([place, which]), self.device)
         found = found.clone() if found.dtype == part.dtype else found
         found[place_on, self._ids[which_on]] = self._values[which_on]
         return found

@@ -23,6 +23,7 @@ from cactus_core.sampling import SamplingParams
 from cloud.edges import Cuts, Edges, edges_of
 from cloud.edited_logits import EditedLogits
 from cloud.noise import gumbel, whole_gumbel
+from cloud.transfer import sent
 
 # Numbers in a temporary: few enough for a processor's cache, many enough to keep a GPU busy.
 _CHUNK, _CHUNK_ON_GPU = 1 << 20, 1 << 25
@@ -167,7 +168,7 @@ class TargetLaws:
 
     def on(self, values: NDArray[Any] | Tensor) -> Tensor:
         """On the logits' device."""
-        return (values if isinstance(values, Tensor) else torch.from_numpy(values)).to(self.device)
+        return values.to(self.device) if isinstance(values, Tensor) else sent(values, self.device)
 
     def _span(self, rows: Ints) -> slice | Tensor:
         """As an index: a slice, which costs nothing, wherever `rows` are neighbours."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cloud.pages import PagePool, Slots
 from cloud.segment import Segment, ancestry
+from cloud.transfer import sent
 
 # How many cells, rows x slots seen, sessions may fill together in one call. Launches are dear and cells cheap, and the
 # bound is there for the memory that the gathered keys take.
@@ -62,7 +63,7 @@ class PaddedAttention:
                 visible_BRS[b, :n, :past] = True
                 visible_BRS[b, :n, past:seen] = ancestry(segments[i].parents, segments[i].num_before)
             bias = None if visible_BRS.all() else _bias(visible_BRS, heads_per_kv_head).to(device, dtype)
-            rows, seen_slots = (torch.from_numpy(x.ravel()).to(device) for x in (rows_BR, slots_BS))
+            rows, seen_slots = (sent(x.ravel(), device) for x in (rows_BR, slots_BS))
             self._groups.append(_Group(len(members), rows, seen_slots, bias))
 
     def __call__(self, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cactus_core.errors import LimitExceeded
 from cloud.free_pages import FreePages
 from cloud.prefixes import PrefixCache, page_key, scope_key
+from cloud.transfer import sent
 
 Slots = NDArray[np.int64]
 
@@ -273,8 +274,8 @@ def commit_paths(pool: PagePool, paths: Sequence[tuple[PageTable, Sequence[int]]
         sources.append(slots[nodes[moved]])
         targets.append(slots[moved])
     if sources:
-        source = torch.from_numpy(np.concatenate(sources)).to(pool.keys.device)
-        target = torch.from_numpy(np.concatenate(targets)).to(pool.keys.device)
+        source = sent(np.concatenate(sources), pool.keys.device)
+        target = sent(np.concatenate(targets), pool.keys.device)
         for tensor in (pool.keys, pool.values):
             # A source may be another node's target: everything is read before anything is written.
             tensor.index_copy_(2, target, tensor.index_select(2, source))

@@ -22,6 +22,7 @@ from cloud.attention import has_kernels, plan_attention
 from cloud.checkpoint import WORKS, load_checkpoint
 from cloud.pages import PAGE_SIZE, PagePool, PageTable, reserve_all
 from cloud.segment import Ints, Segment, chain
+from cloud.transfer import sent
 
 if TYPE_CHECKING:
     from cloud.captured import CapturedForwards  # needs Triton
@@ -146,11 +147,11 @@ class TargetModel:
                 return logits
         plan = plan_attention(segments, heads_per_kv_head=self._heads_per_kv_head)
         output = self._model(
-            input_ids=torch.from_numpy(tokens[None]).to(self.device),
-            position_ids=torch.from_numpy(positions[None]).to(self.device),
+            input_ids=sent(tokens[None], self.device),
+            position_ids=sent(positions[None], self.device),
             use_cache=False,
             plan=plan,
-            logits_to_keep=0 if wanted is None else torch.from_numpy(wanted).to(self.device),  # 0: all
+            logits_to_keep=0 if wanted is None else sent(wanted, self.device),  # 0: all
         )
         found: Tensor = output.logits[0]
         return found
@@ -167,7 +168,7 @@ class TargetModel:
         logits = self.forward([chain(tables[0], [stem, twin, last], num_logits=2), Segment(tables[1], *tree, num_logits=3)])
         if logits.shape != (5, self.vocab_size):
             raise Unsupported(f"{self.model_id} does not give logits for chosen positions; {WORKS}")
-        written = torch.from_numpy(tables[1].slots(0, 4)).to(self.device)
+        written = sent(tables[1].slots(0, 4), self.device)
         if not pool.keys[:, :, written].isfinite().all():
             raise Unsupported(f"{self.model_id} has layers whose memory cannot be paged; {WORKS}")
         # The chain's two nodes have the same texts as a twin and the last.

@@ -26,19 +26,19 @@ def attend_tiles(
     num_heads, num_rows, head_dim = query.shape
     num_kv_heads = len(keys)
     out = torch.empty(num_rows, num_heads, head_dim, dtype=query.dtype, device=query.device)
-    split = num_splits > 1
+    split, padded_dim = num_splits > 1, max(16, triton.next_power_of_2(head_dim))  # a product needs 16 of everything
     parts = torch.empty(num_splits, num_rows, num_heads, head_dim, dtype=torch.float32, device=query.device) if split else out
     weights = torch.empty(num_splits, num_rows, num_heads, dtype=torch.float32, device=query.device) if split else out
     grid = (len(work), num_kv_heads, num_splits)
     _attend[grid](
         query, keys, values, parts, weights, work, pages, masks,
         scale, query.stride(0), query.stride(1), keys.stride(0), keys.stride(1), masks.stride(0), num_rows,
-        NUM_HEADS=num_heads, GROUP=num_heads // num_kv_heads, DIM=head_dim, DIM_PADDED=triton.next_power_of_2(head_dim),
+        NUM_HEADS=num_heads, GROUP=num_heads // num_kv_heads, DIM=head_dim, DIM_PADDED=padded_dim,
         ROWS=TILE_ROWS, BLOCK=_BLOCK, PAGE=PAGE_SIZE, FIELDS=TILE_FIELDS, SPLITS=num_splits, num_warps=4,
     )  # fmt: skip
     if split:
         _merge[num_rows, num_heads](
-            parts, weights, out, num_rows, NUM_HEADS=num_heads, DIM=head_dim, DIM_PADDED=triton.next_power_of_2(head_dim), SPLITS=num_splits
+            parts, weights, out, num_rows, NUM_HEADS=num_heads, DIM=head_dim, DIM_PADDED=padded_dim, SPLITS=num_splits
         )
     return out
 

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-import torch
 from torch import Tensor
 
 from cloud.pages import PagePool, Slots
 from cloud.segment import Segment
 from cloud.tile_kernels import attend_tiles
 from cloud.tiles import Tiles, tiles_of
+from cloud.transfer import sent
 
 _PROGRAMS = 256  # that keep a GPU busy; with fewer tiles, several share what a tile sees
 _LONG = 256  # positions: less is not worth sharing
@@ -34,7 +34,7 @@ class TiledAttention:
     @classmethod
     def of(cls, pool: PagePool, segments: Sequence[Segment], slots: Sequence[Slots], heads_per_kv_head: int) -> Self:
         tiles = tiles_of(segments, slots, heads_per_kv_head)
-        work, pages, masks = (torch.from_numpy(part).to(pool.keys.device) for part in (tiles.work, tiles.pages, tiles.masks))
+        work, pages, masks = (sent(part, pool.keys.device) for part in (tiles.work, tiles.pages, tiles.masks))
         return cls(work, pages, masks, num_splits_for(tiles, pool))
 
     def __call__(self, query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:

@@ -64,7 +64,7 @@ one = st.just((-1,))
 sessions = st.lists(st.tuples(st.integers(0, 50), st.one_of(one, trees, chains), st.floats(0, 1), st.booleans()), min_size=1, max_size=6)
 
 
-@pytest.mark.parametrize("attention", [*ATTENTIONS, *(pytest.param(name, marks=needs_triton) for name in ON_TILES)])
+@pytest.mark.parametrize("attention", [*ATTENTIONS, *(pytest.param(name, marks=[needs_triton, pytest.mark.slow]) for name in ON_TILES)])
 @given(sessions=sessions, seed=st.integers(0, 1 << 20))
 @settings(max_examples=25, deadline=None)
 def test_each_node_attends_to_what_it_may_see(attention: str, sessions: list[tuple[int, tuple[int, ...], float, bool]], seed: int) -> None:
