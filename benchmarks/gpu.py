@@ -40,7 +40,7 @@ LIMITS = {"step_overhead": 1.1, "speedup_vs_plain": 2.5}
 _SHAPE = Shape(K=4, L=6, S=64)
 _BATCHES = (1, 8, 32)
 # A GPU reads many tokens in the time of one, so that wide supports and long or several paths are worth trying.
-_SHAPES = tuple(Shape(k, length, 512) for k, length in ((1, 5), (1, 6), (1, 8), (2, 4), (2, 6), (4, 4))) + (Shape(1, 6, 64),)
+_SHAPES = (*(Shape(k, length, 512) for k, length in ((1, 5), (1, 6), (1, 8), (2, 4), (2, 6), (4, 4))), Shape(1, 6, 64))
 _PROMPT_TOKENS = 200
 _ROOM = 4000  # tokens that a session may be sent
 _TOKEN_BUDGET = 1024
