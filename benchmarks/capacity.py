@@ -37,7 +37,7 @@ _SHAPES = tuple(Shape(k, length, 64) for k, length in ((1, 2), (1, 3), (1, 4), (
 )
 _QUICK_SHAPES = (Shape(1, 5, 64),)
 _TRIAL_ROUNDS = 4
-_KNOWN_TOKENS = 90  # of each text that rounds are replayed along
+_KNOWN_TURNS = 4  # how many times as long as a turn's tokens a text is that rounds are replayed along: some clients run ahead
 _ROOM = 400  # tokens that a client may be sent
 _FIRST_OTHER = 20  # of the prompts that a shape is chosen on
 
@@ -119,7 +119,7 @@ def replay_on(
     num_turns: int = 6,
 ) -> None:
     """The same for another target, with rounds that the demo pair's clients went through."""
-    texts = written(engine, _requests(served, 0, 1.0, num_clients), _KNOWN_TOKENS)  # the same at any temperature
+    texts = written(engine, _requests(served, 0, 1.0, num_clients), _KNOWN_TURNS * num_tokens)  # the same at any temperature
     for temperature, found in tried.items():
         clients = _requests(served, 0, temperature, num_clients)
         replays = {shape: Replay(served, texts, work.rounds) for shape, work in found.items()}
