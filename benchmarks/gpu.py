@@ -52,7 +52,7 @@ def run(*, quick: bool) -> Figures:
     """Measures everything. A progress bar shows on a terminal. Raises `Unavailable` without a GPU."""
     if not torch.cuda.is_available():
         raise Unavailable("this benchmark needs a GPU that PyTorch can use, and there is none here")
-    figures = Figures("gpu")
+    figures = Figures("gpu", torch.cuda.get_device_name())
     names = list(SHAPES)[:1] if quick else list(SHAPES)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("measuring", total=1 + len(names) * (len(_BATCHES) + 2))

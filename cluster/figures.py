@@ -28,6 +28,7 @@ Case = dict[str, str | int | float]
 @dataclass(slots=True)
 class Figures:
     bench: str
+    accelerator: str = ""  # what the figures were taken on, beside the processor
     rows: list[dict[str, object]] = field(default_factory=list)
 
     def add(self, case: Case, metric: str, value: float, unit: str, *, low: float | None = None, high: float | None = None) -> None:
@@ -55,6 +56,8 @@ class Figures:
             "cores": os.cpu_count(),
             "python": platform.python_version(),
         }
+        if self.accelerator:
+            machine["accelerator"] = self.accelerator
         record = {"bench": self.bench, "machine": machine, "versions": _versions(), "rows": self.rows}
         path.write_text(json.dumps(record, indent=1) + "\n", "utf8")
 
