@@ -29,10 +29,10 @@ from edge.tuning.survival import Foretold, Survival
 SIZES = (4, 8, 16, 24, 32, 48, 64, 96)
 _FIRST = TreePlan(8, 8, 0.0)
 _MARGIN = 1.04  # another way must promise so much more than the one in use
-_WORTH_DRAFTING = 1.02  # less than this over off, and the edge had better rest
+_WORTH_DRAFTING = 1.05  # less than this over off, and the edge had better rest
 _LEAVE_OFF = 1.08  # off is sticky: what the others promise there was not tried
 _TRIALS = 3  # outcomes before a first judgement
-_PROBE_EVERY = 32  # tokens between two probes while off
+_PROBE_EVERY, _PROBE_AT_LEAST_EVERY = 32, 256  # tokens between two probes while off: from probe to probe twice as many
 # Of a probe so much is sent: enough to measure the round trip and what a step with drafts takes, and to be read at next to no cost.
 PROBED = TreePlan(4, DEEPEST, 0.0)
 _EXPLORED = {1: 32, 2: 32, 3: 32, 6: 64}  # nodes of the first trees
@@ -114,6 +114,7 @@ class TreeTuner:
         self._current: TreePlan = fixed or _FIRST
         self._kept = {mode: _Kept() for mode in ("off", "wait", "stream")}
         self._num_trees = self._since_probe = 0
+        self._probe_every = _PROBE_EVERY
         self._is_on_trial, self._next_trial = False, 12
         self._settling_s = 0.0  # before what comes is the current plan's doing
         self._window: list[float] = [0.0, 0.0, 0.0]  # under the current plan: decisions, tokens, seconds
@@ -137,11 +138,11 @@ class TreeTuner:
     @property
     def wants_probe(self) -> bool:
         """Whether, being off, it is time to draft a tree for the sake of learning, and to measure the round trip."""
-        return self._fixed is None and self.can_stream and not self._current.num_nodes and self._since_probe >= _PROBE_EVERY
+        return self._fixed is None and self.can_stream and not self._current.num_nodes and self._since_probe >= self._probe_every
 
     @property
     def probe(self) -> TreePlan:
-        self._since_probe = 0
+        self._since_probe, self._probe_every = 0, min(2 * self._probe_every, _PROBE_AT_LEAST_EVERY)
         return TreePlan(32, DEEPEST, 0.0)
 
     def drafted(self, num_nodes: int, seconds: float, num_bytes: int) -> None:
@@ -243,6 +244,7 @@ class TreeTuner:
     def _adopt(self, plan: TreePlan) -> None:
         if not _is_alike(plan, self._current):
             self._window, self._is_on_trial = [0.0, 0.0, 0.0], False
+            self._probe_every = _PROBE_EVERY
             self._settling_s = self._round_trip.value(0.0) + (self._draft.at(plan.num_nodes) if self._draft else 0.0)
         self._current = plan
 

@@ -107,12 +107,13 @@ def learnt(*, objective=Objective.LATENCY, device=None, fixed=None, step="slow",
 
 
 def test_off_is_left_only_for_a_clear_gain():
-    """Where half a token comes true of a tree now and then, off stays off, and its probes go on."""
+    """Where half a token comes true of a tree now and then, off stays off, and its probes go on, ever more rarely."""
     tuner, tuned = learnt(step="cheap", round_trip_s=0.04, mean_q=POOR, num_tokens=900)
     changes = sum(before.mode != after.mode for before, after in zip(tuned.plans, tuned.plans[1:], strict=False))
     assert tuner.current.mode == "off"
     assert changes <= 2
-    assert tuner._survival.num_outcomes > 30
+    assert tuner._survival.num_outcomes > 4
+    assert tuner._probe_every > 32
 
 
 def test_probes_find_a_drafter_that_has_become_good():
