@@ -104,7 +104,7 @@ def test_up_says_that_there_is_no_such_model_and_leaves_nothing_running(cactus, 
     assert cactus.left_running() == []
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ending", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_demo_leaves_nothing_running(cactus, ending):
     with cactus.start("demo", "--max-tokens", 1500) as process:
         process.stdout.readline()  # "... are up after ...": the edge is about to start
