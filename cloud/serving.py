@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -28,13 +29,22 @@ def server_options(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),  # without it a port in use would be shared in silence
         # Edges ask every ten seconds whether a silent link still is one: gRPC would take that for an attack.
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        # A caller that is gone without a word holds nothing for longer than this.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.server_handshake_timeout_ms", 10_000),
+        ("grpc.max_connection_idle_ms", 600_000),
+        ("grpc.max_concurrent_streams", 8_192),  # of one connection: whoever opens more is kept waiting at its own end
     ]
 
 
-def bind(server: grpc.aio.Server, address: str) -> int:
-    """Listens on `host:port` (port 0: any) and returns the port. Raises `Unavailable` when the address cannot be had."""
+def bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+    """Listens on `host:port` (port 0: any) and returns the port; without `credentials` in plain text.
+
+    Raises `Unavailable` when the address cannot be had.
+    """
     try:
-        return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     except RuntimeError as error:
         raise Unavailable(
             f"cannot listen on {address}: it is in use or not an address of this machine; choose another with --listen"

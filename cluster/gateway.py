@@ -18,8 +18,10 @@ from cactus_core.errors import CactusError, Unavailable, error_for
 from cactus_core.session import Limits
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
-from cloud.serving import TENANT, Context, add_health, bind, host_of, server_options, set_serving
+from cloud.serving import TENANT, Context, add_health, bind, server_options, set_serving
 from cloud.status import errors_as_status
+from cluster.access.callers import caller_of
+from cluster.access.security import Security
 from cluster.router import Router
 
 _PROBE_S = 0.2  # how often a gateway without a ready replica looks again
@@ -43,7 +45,7 @@ class GatewayService(pb_grpc.SpeculationServicer):
     ) -> AsyncIterator[pb.CloudFrame]:
         async with errors_as_status(context):
             address = await self._ready_replica()
-            call = self._stub(address).Speculate(metadata=((TENANT, host_of(context)),))
+            call = self._stub(address).Speculate(metadata=((TENANT, caller_of(context)),))
             upward = asyncio.create_task(_pass_up(request_iterator, call))
             try:
                 while isinstance(frame := await call.read(), pb.CloudFrame):
@@ -109,18 +111,24 @@ def _from_replica(error: grpc.aio.AioRpcError) -> CactusError:
 
 
 class GatewayServer:
-    """A gateway at an address: an async context. Its health is NOT_SERVING until a replica answers."""
+    """A gateway at an address: an async context. Its health is NOT_SERVING until a replica answers.
 
-    def __init__(self, address: str, router: Router) -> None:
+    Entering it raises `InvalidInput` for a `security` that does not hold together.
+    """
+
+    def __init__(self, address: str, router: Router, security: Security | None = None) -> None:
         self._address = address
+        self._security = security or Security()
         self._service = GatewayService(router)
         self.port = 0
 
     async def __aenter__(self) -> Self:
-        self._server = grpc.aio.server(options=server_options(Limits()))
+        self._security.check(self._address)
+        credentials = self._security.credentials()
+        self._server = grpc.aio.server(options=server_options(Limits()), interceptors=[self._security.interceptor()])
         pb_grpc.add_SpeculationServicer_to_server(self._service, self._server)
         self._health = await add_health(self._server)
-        self.port = bind(self._server, self._address)
+        self.port = bind(self._server, self._address, credentials)
         await self._server.start()
         self._probing = asyncio.create_task(self._probe())
         return self

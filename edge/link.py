@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import grpc
 import grpc.aio
@@ -22,6 +22,7 @@ from cactus_core.wire import codec
 from cactus_core.wire.padding import pad
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
+from edge.credentials import Credentials
 
 CONNECT_TIMEOUT_S = 10.0
 # A link that is silent for so long is asked whether it still is one; a connection that was lost is soon tried again.
@@ -41,13 +42,17 @@ Call: TypeAlias = grpc.aio.StreamStreamCall[pb.EdgeFrame, pb.CloudFrame]
 class Endpoint:
     """A verifier's address, `host:port`; an async context that holds one channel for any number of requests."""
 
-    def __init__(self, address: str, *, padded: bool = False) -> None:
-        """`padded`: frames are of few sizes, both ways, so that they tell a listener less (cactus_core/wire/padding.py)."""
+    def __init__(self, address: str, *, padded: bool = False, credentials: Credentials | None = None) -> None:
+        """`padded`: frames are of few sizes, both ways, so that they tell a listener less (cactus_core/wire/padding.py).
+
+        Entering the context raises `InvalidInput` for `credentials` that cannot be used.
+        """
         self.address = address
+        self._credentials = credentials or Credentials()
         self._padded = padded
 
     async def __aenter__(self) -> Self:
-        self._channel = grpc.aio.insecure_channel(self.address, options=_CHANNEL)
+        self._channel = self._credentials.channel(self.address, _CHANNEL)
         self._stub = pb_grpc.SpeculationStub(self._channel)
         return self
 
@@ -55,16 +60,20 @@ class Endpoint:
         await self._channel.close(None)
 
     async def describe(self) -> Served:
-        """What is served there. Raises `Unavailable` when nothing answers."""
+        """What is served there. Raises `Unavailable` when nothing answers, `Unauthenticated` to whom it says nothing."""
+        metadata = self._credentials.metadata(self.address)
         try:
-            return codec.unpack_served(await self._stub.Describe(pb.DescribeRequest(), timeout=CONNECT_TIMEOUT_S))
+            return codec.unpack_served(await self._stub.Describe(pb.DescribeRequest(), timeout=CONNECT_TIMEOUT_S, metadata=metadata))
         except grpc.aio.AioRpcError as error:
-            raise self._ours(error) from None
+            ours = self._ours(error)
+            if _is_unreachable(error) and (reason := await self._credentials.why_unreachable(self.address)):
+                ours = Unavailable(reason)
+            raise ours from None
 
     @asynccontextmanager
     async def open(self, request: Request) -> AsyncIterator[Link]:
         """A stream for one request. It is ended, not cancelled, when the context is left in peace."""
-        call = self._stub.Speculate()
+        call = self._stub.Speculate(metadata=self._credentials.metadata(self.address))
         link = Link(call, padded=self._padded)
         try:
             opening = codec.pack_request(request)
@@ -75,7 +84,7 @@ class Endpoint:
         except grpc.aio.AioRpcError as error:
             raise self._ours(error) from None
         except asyncio.InvalidStateError:  # the call had ended before we wrote: its status says why
-            raise error_for((await call.code()).name, await call.details()) from None
+            raise await _status_of(call) from None
         else:
             await _end(call)
         finally:
@@ -85,9 +94,27 @@ class Endpoint:
         code, details = error.code().name, error.details() or ""
         if details == _CUT:
             return Unavailable(f"the connection to {self.address} was lost in the middle of the request; send it again")
-        if code == "DEADLINE_EXCEEDED" or (code == "UNAVAILABLE" and "connect" in details):
+        if _is_unreachable(error):
             return Unavailable(f"cannot reach {self.address}: start a cluster there with `cactus up`, or name another with --endpoint")
-        return error_for(code, details)
+        return error_for(code, details, _retry_after_s(error.trailing_metadata()))
+
+
+def _is_unreachable(error: grpc.aio.AioRpcError) -> bool:
+    code, details = error.code().name, error.details() or ""
+    return code == "DEADLINE_EXCEEDED" or (code == "UNAVAILABLE" and "connect" in details)
+
+
+async def _status_of(call: Call) -> CactusError:
+    """What a call that has ended says."""
+    details = await call.details() or "the stream ended before the text did"
+    return error_for((await call.code()).name, details, _retry_after_s(await call.trailing_metadata()))
+
+
+def _retry_after_s(metadata: Iterable[Any] | None) -> float | None:
+    for key, value in metadata or ():
+        if key == "retry-after-ms" and str(value).isdecimal():
+            return int(value) / 1e3
+    return None
 
 
 async def _end(call: Call) -> None:
@@ -124,5 +151,5 @@ class Link:
     async def next_decision(self) -> Decision:
         frame = await self._call.read()
         if not isinstance(frame, pb.CloudFrame):
-            raise error_for((await self._call.code()).name, await self._call.details() or "the stream ended before the text did")
+            raise await _status_of(self._call)
         return codec.unpack_decision(frame.decision)
