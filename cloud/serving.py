@@ -34,6 +34,9 @@ def server_options(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.server_handshake_timeout_ms", 10_000),
         ("grpc.max_connection_idle_ms", 600_000),
+        # What a caller never reads is kept for it as long as its connection lasts.
+        ("grpc.max_connection_age_ms", 3_600_000),
+        ("grpc.max_connection_age_grace_ms", 600_000),
         ("grpc.max_concurrent_streams", 8_192),  # of one connection: whoever opens more is kept waiting at its own end
     ]
 

@@ -125,7 +125,8 @@ class GatewayServer:
     async def __aenter__(self) -> Self:
         self._security.check(self._address)
         credentials = self._security.credentials()
-        self._server = grpc.aio.server(options=server_options(Limits()), interceptors=[self._security.interceptor()])
+        self.access = self._security.interceptor()
+        self._server = grpc.aio.server(options=server_options(Limits()), interceptors=[self.access])
         pb_grpc.add_SpeculationServicer_to_server(self._service, self._server)
         self._health = await add_health(self._server)
         self.port = bind(self._server, self._address, credentials)

@@ -6,11 +6,9 @@ Knows calls and their kinds; knows nothing of what answers them.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 from typing import Any, NoReturn
 
 import grpc
@@ -24,7 +22,7 @@ from cluster.access.callers import CALLER, Callers, network_of
 from cluster.access.door import Door
 from cluster.access.quotas import OF_A_HOST, Use
 from cluster.access.tenants import Tenant, TenantsFile
-from cluster.access.watch import Watched
+from cluster.access.watch import Watched, answered
 
 _log = logging.getLogger(__name__)
 _SPECULATE = f"/{SERVICE}/Speculate"
@@ -91,7 +89,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  
                 if watches:
                     await self._watch(use, handler, request, context)
                 else:
-                    await _passed(handler, request, context)
+                    await answered(handler, request, context)
             finally:
                 self.door.leave(use)
 
@@ -135,13 +133,3 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  
         for watched in self._watched:
             watched.check(now)
         self._look_later()
-
-
-async def _passed(handler: Callable[[Any, Context], Any], request: Any, context: Context) -> None:
-    """A streamed answer as it comes, in either of the two styles that gRPC has for a handler."""
-    if not inspect.isasyncgenfunction(handler):
-        await handler(request, context)
-        return
-    async with aclosing(handler(request, context)) as answers:
-        async for answer in answers:
-            await context.write(answer)

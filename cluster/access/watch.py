@@ -17,6 +17,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
+import grpc.aio
+
 from cactus_core.errors import CactusError, InvalidInput, LimitExceeded
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cloud.serving import Context
@@ -25,9 +27,38 @@ from cluster.access.admission import Admission
 from cluster.access.frames import cloud_frame, edge_frame, num_asked, num_emitted, without_drafts
 from cluster.access.quotas import Use
 
+_EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # which its stubs do not have
 _CREDITS = 8  # until the verifier has said how many
 _MOST_DROPPED = 256
 _LAST_WORD_S = 2.0  # for the status to reach whoever does not read
+
+
+async def answered(handler: Callable[[Any, Any], Any], request: Any, context: Any) -> None:
+    """Has a call answered by a handler of either style that gRPC has: one that yields, or one that writes to the context."""
+    if not inspect.isasyncgenfunction(handler):
+        await handler(request, context)
+        return
+    async with aclosing(handler(request, context)) as answers:
+        async for answer in answers:
+            await context.write(answer)
+
+
+class _WatchedContext:
+    """gRPC's, but for what is read and written."""
+
+    __slots__ = ("_context", "_watched")
+
+    def __init__(self, context: Context, watched: Watched) -> None:
+        self._context, self._watched = context, watched
+
+    async def read(self) -> Any:
+        return await self._watched.read(self._context)
+
+    async def write(self, frame: Any) -> None:
+        await self._watched.write(frame, self._context)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
 
 
 class Watched:
@@ -59,28 +90,21 @@ class Watched:
 
     async def run(self, handler: Callable[[Any, Any], Any], frames: AsyncIterator[Any], context: Context) -> None:
         """Serves the stream by `handler`, in this task, until either ends it, or it breaks a limit: then with one status."""
-        if not inspect.isasyncgenfunction(handler):
-            raise TypeError("a watched handler must be an async generator")
         self._task = asyncio.current_task()
         try:
-            async with aclosing(handler(self._up(frames), context)) as answers:
-                async for answer in answers:
-                    self._down(answer)
-                    await context.write(answer)
-                    self._wait_for("edge")
-                    if self._overdraft is not None:  # what was paid for is out
-                        self._fault = self._overdraft
-                        break
+            await answered(handler, self._listened(frames), _WatchedContext(context, self))
+            if self._fault is not None:
+                await asyncio.sleep(0.0)  # here the end that this task itself asked for arrives
         except asyncio.CancelledError:
             if self._fault is None or self._task is None:
                 raise
             self._task.uncancel()
         if self._fault is not None:
-            # Whoever does not read may never get it: then gRPC ends the call as cancelled.
+            # Whoever does not read gets it once it does; nobody waits for that here.
             try:
                 async with asyncio.timeout(_LAST_WORD_S):
                     await abort(context, self._fault)
-            except TimeoutError:
+            except (TimeoutError, grpc.aio.BaseError):  # the latter where not even the first frame was taken
                 raise asyncio.CancelledError from None
 
     def let_go(self) -> None:
@@ -103,17 +127,36 @@ class Watched:
         elif self._waits_for == "reader" and still_s > admission.slow_reader_s:
             self.end(LimitExceeded(f"a frame was not read for {admission.slow_reader_s:g} s; read faster, or ask for less at once"))
 
-    async def _up(self, frames: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async def read(self, context: Context) -> Any:
+        """The next frame that is passed on, or gRPC's end of file."""
+        while True:
+            frame: Any = await context.read()
+            if frame is _EOF:
+                return frame
+            if (passed := self._passed(frame)) is not None:
+                return passed
+
+    async def write(self, frame: Any, context: Context) -> None:
+        self._counted(frame)
+        await context.write(frame)
+        self._wait_for("edge")
+        if self._overdraft is not None:  # what was paid for is out
+            self.end(self._overdraft)
+
+    async def _listened(self, frames: AsyncIterator[Any]) -> AsyncIterator[Any]:
         async for frame in frames:
-            try:
-                passed = self._taken(frame)
-            except CactusError as fault:
-                if asyncio.current_task() is self._task:
-                    raise  # the handler reads in this task, and answers with the status itself
-                self.end(fault)
-                return
-            if passed is not None:
+            if (passed := self._passed(frame)) is not None:
                 yield passed
+
+    def _passed(self, frame: Any) -> Any:
+        """As `_taken`. Where that raises, the stream ends: by the handler itself if it reads in its own task."""
+        try:
+            return self._taken(frame)
+        except CactusError as fault:
+            if asyncio.current_task() is self._task:
+                raise
+            self.end(fault)
+            return None
 
     def _taken(self, frame: Any) -> Any:
         """What is passed on of a frame from the edge, once it is counted; None for nothing."""
@@ -161,7 +204,7 @@ class Watched:
         self._use.charge(num_nodes, now)
         self._use.drafted(num_nodes)
 
-    def _down(self, frame: Any) -> None:
+    def _counted(self, frame: Any) -> None:
         """Counts a frame from the cloud, which is about to be written."""
         now, message = time.monotonic(), cloud_frame(frame)
         kind = message.WhichOneof("kind") if message is not None else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,9 +42,9 @@ class Authority:
         return pair
 
     def _signed(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, days_left: int, is_ca: bool) -> x509.Certificate:
-        now = datetime.datetime.now(datetime.UTC)
+        now = dt.datetime.now(dt.UTC)
         builder = x509.CertificateBuilder(self._name, subject, key.public_key(), x509.random_serial_number())
-        builder = builder.not_valid_before(now - datetime.timedelta(days=5)).not_valid_after(now + datetime.timedelta(days=days_left))
+        builder = builder.not_valid_before(now - dt.timedelta(days=5)).not_valid_after(now + dt.timedelta(days=days_left))
         builder = builder.add_extension(x509.BasicConstraints(is_ca, None), critical=True).add_extension(_HERE, critical=False)
         return builder.sign(self._key, hashes.SHA256())
 
