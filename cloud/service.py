@@ -20,6 +20,7 @@ from cactus_core.wire import codec
 from cactus_core.wire.padding import pad
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
+from cloud.certificates import ServerCertificates
 from cloud.engine import Engine
 from cloud.serving import Context, add_health, bind, server_options, set_serving, tenant_of
 from cloud.session import Session
@@ -146,15 +147,22 @@ async def _first(frames: AsyncIterator[pb.EdgeFrame]) -> pb.Open:
 
 class VerifierServer:
     """A target behind its service at an address: an async context that answers at once, serves once the model is loaded,
-    and leaves nothing behind. `step_at_least_s` is as in `Engine`: a slower verifier, *emulated*.
+    and leaves nothing behind. `step_at_least_s` is as in `Engine`: a slower verifier, *emulated*. Without `certificates` in plain text.
     """
 
     def __init__(
-        self, model: str, address: str, *, device: str = "cpu", memory_gib: float | None = None, step_at_least_s: float = 0.0
+        self,
+        model: str,
+        address: str,
+        *,
+        device: str = "cpu",
+        memory_gib: float | None = None,
+        step_at_least_s: float = 0.0,
+        certificates: ServerCertificates | None = None,
     ) -> None:
         self._model, self._device, self._memory_gib = model, device, memory_gib
         self._step_at_least_s = step_at_least_s
-        self._address = address
+        self._address, self._certificates = address, certificates
         self._service = VerifierService()
         self.port = 0
 
@@ -165,10 +173,11 @@ class VerifierServer:
 
     async def __aenter__(self) -> Self:
         limits = Limits()
+        credentials = self._certificates.credentials() if self._certificates else None
         self._server = grpc.aio.server(options=server_options(limits))
         pb_grpc.add_SpeculationServicer_to_server(self._service, self._server)
         self._health = await add_health(self._server)
-        self.port = bind(self._server, self._address)
+        self.port = bind(self._server, self._address, credentials)
         await self._server.start()
         self._loading = asyncio.create_task(asyncio.to_thread(self._load, limits))
         return self

@@ -12,7 +12,7 @@ import typer
 
 from cactus_core.demo_pair import demo_model
 from cactus_core.errors import InvalidInput
-from cloud.cli import DeviceOption, MemoryOption, ModelOption, verifier
+from cloud.cli import DeviceOption, MemoryOption, ModelOption, TlsCertOption, TlsClientCaOption, TlsKeyOption, verifier
 from cluster.bench import bench
 from edge.cli import (
     DEFAULT_ENDPOINT,
@@ -40,9 +40,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 ListenOption = Annotated[str, typer.Option(help="host:port of the gateway; port 0 takes any")]
-TlsCertOption = Annotated[Path | None, typer.Option(help="PEM certificate of this server: with --tls-key, edges reach it by TLS alone")]
-TlsKeyOption = Annotated[Path | None, typer.Option(help="PEM private key of --tls-cert")]
-TlsClientCaOption = Annotated[Path | None, typer.Option(help="PEM CA: who calls must show a certificate that it signed (mutual TLS)")]
 TenantsOption = Annotated[Path | None, typer.Option(help="TOML file of who may come in, and how much each may take (SECURITY.md)")]
 InsecureTokensOption = Annotated[bool, typer.Option("--insecure-tokens", help="take tokens in plain text too, as behind a proxy with TLS")]
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from cactus_core.acceptance import Acceptance
-from cactus_core.errors import LimitExceeded, Unauthenticated
+from cactus_core.errors import LimitExceeded, Unauthenticated, Unavailable
 from cactus_core.rules import COUPLED
 from cactus_core.sampling import SamplingParams
 from cloud.certificates import ServerCertificates
@@ -76,3 +76,15 @@ async def test_a_quota_that_outlasts_patience_ends_the_request(small_pair, tmp_p
     async with gateway_before(small_pair.target, Security(tenants=file)) as gateway:
         with pytest.raises(LimitExceeded, match=r"acme is over its 0\.1 positions a second"):
             await text_at(gateway, small_pair, with_token(tmp_path, "token"))
+
+
+async def test_a_verifier_is_reached_by_mutual_tls(small_pair, tmp_path):
+    authority = Authority(tmp_path)
+    own, shown = authority.signs("verifier"), authority.signs("gateway")
+    certificates = ServerCertificates(own.certificate, own.key, authority.certificate)
+    async with VerifierServer(str(small_pair.target), "127.0.0.1:0", memory_gib=0.01, certificates=certificates) as verifier:
+        await verifier.loaded()
+        _, summary = await text_at(verifier, small_pair, Credentials(authority.certificate, shown.certificate, shown.key))
+        assert summary.num_tokens
+        with pytest.raises(Unavailable, match="asks for a certificate"):
+            await text_at(verifier, small_pair, Credentials(authority.certificate))

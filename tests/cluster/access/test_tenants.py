@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import textwrap
+from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cactus_core.errors import InvalidInput, Unauthenticated
+from cluster.access.admission import Admission
+from cluster.access.quotas import Quota
 from cluster.access.security import Security
 from cluster.access.tenants import Tenants, digest_of
 from edge.credentials import Credentials
@@ -142,6 +146,17 @@ def test_a_file_that_does_not_hold_together_says_where(text, says):
     with pytest.raises(InvalidInput, match=says) as refusal:
         Tenants.parse(text, "tenants.toml")
     assert str(refusal.value).startswith("tenants.toml")
+
+
+def test_the_example_in_security_md_is_taken_and_shows_the_defaults():
+    page = (Path(__file__).parents[3] / "SECURITY.md").read_text("utf8")
+    example = page[page.index("    # tenants.toml") : page.index("A quota that is left out")].replace("13bca7e2…", "0" * 64)
+    tenants = Tenants.parse(textwrap.dedent(example), "SECURITY.md")
+    assert tenants.admission == Admission()
+    acme, default = tenants.by_name["acme"].quota, Quota()
+    assert acme.num_positions == 400_000
+    for name in ("least_accepted", "waste_window", "throttled_s"):
+        assert f"{name} = {getattr(default, name):g}" in example
 
 
 def test_a_tenant_is_never_shown_with_its_digests():
