@@ -63,7 +63,11 @@ class GatewayService:
     async def _passed(self, passage: Passage) -> Ending:
         up, down = asyncio.create_task(passage.up()), asyncio.create_task(passage.down())
         try:
-            return await asyncio.shield(down)
+            await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
+            if up.done():
+                up.result()  # raises where the edge could not be listened to
+            await asyncio.wait({down})
+            return down.result()
         finally:
             up.cancel()
             if down.done():

@@ -156,8 +156,8 @@ class Passage:
         call = self._replicas.speculate(address, self._tenant)
         try:
             async with self._speaking:
-                for frame in self._resumption.frames():
-                    await call.write(frame)
+                for said in self._resumption.frames():
+                    await call.write(said)
                 if self._edge_is_done.is_set():
                     await call.done_writing()
                 self._call = call
@@ -172,6 +172,8 @@ class Passage:
             return Ending(grpc.StatusCode.UNAVAILABLE, _UNREACHED)
         except _ENDED:
             return await Ending.of(call)
+        except Unavailable as error:  # what came from there cannot be read
+            return Ending(grpc.StatusCode.UNAVAILABLE, str(error))
         finally:
             call.cancel()  # nothing to a call that has ended
         return await Ending.of(call)

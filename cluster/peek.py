@@ -29,9 +29,9 @@ def frame_of(opening: pb.Open) -> bytes:
 
 
 def decision_in(frame: bytes) -> pb.Decision | None:
-    """None: it is the answer to Open. Raises `Unavailable` for what no verifier sends."""
+    """None: it is the answer to Open. Raises `Unavailable` for what cannot be read."""
     try:
         read = pb.CloudFrame.FromString(frame)
     except DecodeError:
-        raise Unavailable("what a verifier sent cannot be read; send the request again") from None
+        raise Unavailable("the verifier is not to be understood; send the request again") from None
     return read.decision if read.WhichOneof("kind") == "decision" else None

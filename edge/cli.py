@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from edge.drafting.drafter import Drafter
 
 PromptArgument = Annotated[str, typer.Argument(help="the text to go on from")]
-EndpointOption = Annotated[str, typer.Option(help="host:port of a gateway or a verifier")]
+EndpointOption = Annotated[
+    list[str] | None,
+    typer.Option(help="host:port of a gateway or a verifier; repeatable: the next when one is lost; default: 127.0.0.1:7800"),
+]
 TemperatureOption = Annotated[float, typer.Option(min=0.0, help="0 is greedy")]
 SeedOption = Annotated[int | None, typer.Option(min=0, help="the same seed draws the same coins; default: a new one")]
 MaxTokensOption = Annotated[int, typer.Option(min=1)]
@@ -47,7 +50,7 @@ DEFAULT_PROMPT = "class Queue:\n    def __init__(self"
 
 def generate(
     prompt: PromptArgument = DEFAULT_PROMPT,
-    endpoint: EndpointOption = DEFAULT_ENDPOINT,
+    endpoint: EndpointOption = None,
     draft: Annotated[
         str | None, typer.Option(help="a draft: folder of `cactus export`, checkpoint, or hub name; default: the demo's")
     ] = None,
@@ -129,7 +132,9 @@ def generate(
     source = draft or demo_model("draft")
     by: _By = "nothing" if plain else "lookup" if lookup else "model"
     completion = asyncio.run(
-        _generate(prompt, endpoint, source, complete, drafting, by=by, support=support, padded=padded, explain=explain)
+        _generate(
+            prompt, endpoint or [DEFAULT_ENDPOINT], source, complete, drafting, by=by, support=support, padded=padded, explain=explain
+        )
     )
     if json_file is not None:
         json_file.write_text(json.dumps({"seed": seed, **completion.as_record()}, indent=1) + "\n", "utf8")
@@ -137,7 +142,7 @@ def generate(
 
 async def _generate(
     prompt: str,
-    address: str,
+    addresses: Sequence[str],
     source: str,
     complete: Callable[[Client, Completion], AsyncIterator[Piece | Retraction]],
     drafting: Drafting,
@@ -159,7 +164,7 @@ async def _generate(
     tokenizer = Tokenizer.load(folder)
     drafter = _drafter(by, folder, tokenizer.vocab_size, support)
     completion, terminal = Completion(prompt), Terminal(prompt)
-    async with Endpoint(address, padded=padded) as endpoint:
+    async with Endpoint(*addresses, padded=padded) as endpoint:
         async for piece in complete(Client(endpoint, tokenizer, drafter, drafting), completion):
             if isinstance(piece, Retraction):
                 terminal.take_back(piece)
@@ -258,14 +263,15 @@ def acceptance_of(
     return Acceptance(rule or DEFAULT_RULE, relaxation or "", strength or 0.0, math.inf if budget is None else budget)
 
 
-def describe(endpoint: EndpointOption = DEFAULT_ENDPOINT) -> None:
+def describe(endpoint: EndpointOption = None) -> None:
     """Say what an endpoint serves. Ends with 0 when it is ready, so that it can be used as a health check."""
     from edge.link import Endpoint
 
     async def ask() -> None:
-        async with Endpoint(endpoint) as there:
+        async with Endpoint(*(endpoint or [DEFAULT_ENDPOINT])) as there:
             served = await there.describe()
-        print(f"{endpoint} serves {served.model}")
+            address = there.address
+        print(f"{address} serves {served.model}")
         print(f"vocabulary: {served.vocab_size} tokens, tokenizer {served.fingerprint}; longest text: {served.max_positions} tokens")
         print(f"rules: {', '.join(f'{name} ({label})' for name, label in served.rules.items())}")
         print(f"relaxations: {', '.join(f'{name} ({strength})' for name, strength in served.relaxations.items())}")

@@ -39,55 +39,105 @@ Call: TypeAlias = grpc.aio.StreamStreamCall[pb.EdgeFrame, pb.CloudFrame]
 
 
 class Endpoint:
-    """A verifier's address, `host:port`; an async context that holds one channel for any number of requests."""
+    """Where requests go: a verifier's or a gateway's address, `host:port`, and others that stand in for it. An async context that holds
+    a channel to each, for any number of requests.
+    """
 
-    def __init__(self, address: str, *, padded: bool = False) -> None:
-        """`padded`: frames are of few sizes, both ways, so that they tell a listener less (cactus_core/wire/padding.py)."""
-        self.address = address
+    def __init__(self, *addresses: str, padded: bool = False) -> None:
+        """One of `addresses` is used until it is lost, then the next, and after the last the first again.
+
+        `padded`: frames are of few sizes, both ways, so that they tell a listener less (cactus_core/wire/padding.py).
+        """
+        self._addresses = addresses
+        self._place = 0
         self._padded = padded
 
+    @property
+    def address(self) -> str:
+        """The one in use."""
+        return self._addresses[self._place]
+
     async def __aenter__(self) -> Self:
-        self._channel = grpc.aio.insecure_channel(self.address, options=_CHANNEL)
-        self._stub = pb_grpc.SpeculationStub(self._channel)
+        self._channels = {address: grpc.aio.insecure_channel(address, options=_CHANNEL) for address in self._addresses}
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self._channel.close(None)
+        for channel in self._channels.values():
+            await channel.close(None)
 
     async def describe(self) -> Served:
-        """What is served there. Raises `Unavailable` when nothing answers."""
-        try:
-            return codec.unpack_served(await self._stub.Describe(pb.DescribeRequest(), timeout=CONNECT_TIMEOUT_S))
-        except grpc.aio.AioRpcError as error:
-            raise self._ours(error) from None
+        """What is served there. Raises `Unavailable` when nothing answers at any address."""
+        for _ in self._addresses[1:]:
+            try:
+                return await self._describe()
+            except Unavailable:
+                continue
+        return await self._describe()
+
+    async def _describe(self) -> Served:
+        address = self.address
+        async with self._leaving_when_lost(address):
+            return codec.unpack_served(await self._stub(address).Describe(pb.DescribeRequest(), timeout=CONNECT_TIMEOUT_S))
+        raise AssertionError("it has returned")
 
     @asynccontextmanager
     async def open(self, request: Request) -> AsyncIterator[Link]:
-        """A stream for one request. It is ended, not cancelled, when the context is left in peace."""
-        call = self._stub.Speculate()
-        link = Link(call, padded=self._padded)
+        """A stream for one request, at the first address that takes it. It is ended, not cancelled, when the context is left in peace."""
+        address, call = await self._opened(request)
         try:
-            opening = codec.pack_request(request)
-            opening.padded = self._padded
-            await link.send(pb.EdgeFrame(open=opening))
-            await call.read()
-            yield link
-        except grpc.aio.AioRpcError as error:
-            raise self._ours(error) from None
-        except asyncio.InvalidStateError:  # the call had ended before we wrote: its status says why
-            raise error_for((await call.code()).name, await call.details()) from None
-        else:
-            await _end(call)
+            async with self._leaving_when_lost(address, call):
+                yield Link(call, padded=self._padded)
+                await _end(call)
         finally:
             call.cancel()  # nothing to a call that has ended
 
-    def _ours(self, error: grpc.aio.AioRpcError) -> CactusError:
-        code, details = error.code().name, error.details() or ""
-        if details == _CUT:
-            return Unavailable(f"the connection to {self.address} was lost in the middle of the request; send it again")
-        if code == "DEADLINE_EXCEEDED" or (code == "UNAVAILABLE" and "connect" in details):
-            return Unavailable(f"cannot reach {self.address}: start a cluster there with `cactus up`, or name another with --endpoint")
-        return error_for(code, details)
+    async def _opened(self, request: Request) -> tuple[str, Call]:
+        opening = codec.pack_request(request)
+        opening.padded = self._padded
+        num_left = len(self._addresses)
+        while True:
+            num_left -= 1
+            address = self.address
+            call = self._stub(address).Speculate()
+            try:
+                async with self._leaving_when_lost(address, call):
+                    await Link(call, padded=self._padded).send(pb.EdgeFrame(open=opening))
+                    await call.read()
+            except BaseException as error:
+                call.cancel()
+                if not isinstance(error, Unavailable) or not num_left:
+                    raise
+            else:
+                return address, call
+
+    def _stub(self, address: str) -> pb_grpc.SpeculationStub:
+        return pb_grpc.SpeculationStub(self._channels[address])
+
+    @asynccontextmanager
+    async def _leaving_when_lost(self, address: str, call: Call | None = None) -> AsyncIterator[None]:
+        """Tells in our words how a call to `address` failed. When that can no longer be had the next address is in use."""
+        try:
+            try:
+                yield
+            except grpc.aio.AioRpcError as error:
+                raise _ours(address, error) from None
+            except asyncio.InvalidStateError:  # the call had ended before we wrote: its status says why
+                if call is None:
+                    raise
+                raise error_for((await call.code()).name, await call.details()) from None
+        except Unavailable:
+            if address == self.address:  # else another request has seen it before
+                self._place = (self._place + 1) % len(self._addresses)
+            raise
+
+
+def _ours(address: str, error: grpc.aio.AioRpcError) -> CactusError:
+    code, details = error.code().name, error.details() or ""
+    if details == _CUT:
+        return Unavailable(f"the connection to {address} was lost in the middle of the request; send it again")
+    if code == "DEADLINE_EXCEEDED" or (code == "UNAVAILABLE" and "connect" in details):
+        return Unavailable(f"cannot reach {address}: start a cluster there with `cactus up`, or name another with --endpoint")
+    return error_for(code, details)
 
 
 async def _end(call: Call) -> None:

@@ -1,10 +1,9 @@
 """Replicas die in the middle of texts: callers see a pause and no error, and the text is the one that it would have been."""
 
 import asyncio
+import contextlib
 import gc
 import math
-import os
-import signal
 import sys
 from asyncio.subprocess import PIPE
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -168,16 +167,18 @@ class Watched(Router):
         return self.last
 
 
-class Murder:
-    """`complete` cuts its relay every few tokens: the first time, here, the replica that serves is killed."""
+class Kill:
+    """`complete` cuts its relay every few tokens: instead of the first time, here, a process is killed, or the one that serves."""
 
-    def __init__(self, router, processes):
-        self.router, self.processes, self.refuses = router, processes, False
+    def __init__(self, *process, router=None, processes=None):
+        self.process, self.router, self.processes, self.refuses = list(process), router, processes, False
 
     def cut(self):
-        if self.processes:
-            os.kill(self.processes[self.router.last].pid, signal.SIGKILL)
-            self.processes = {}
+        if self.router is not None:
+            self.process, self.router = [self.processes[self.router.last]], None
+        while self.process:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.pop().kill()
 
 
 async def test_texts_of_both_families_outlive_a_replica_that_is_killed(small_pair):
@@ -192,10 +193,32 @@ async def test_texts_of_both_families_outlive_a_replica_that_is_killed(small_pai
                 await gateway.ready()
                 whole = await complete(client_of(endpoint, small_pair, drafting), acceptance=acceptance)
                 client = client_of(endpoint, small_pair, drafting)
-                moved = await complete(client, acceptance=acceptance, relay=Murder(router, dict(left)))
+                moved = await complete(client, acceptance=acceptance, relay=Kill(router=router, processes=left))
             dead = [address for address, process in left.items() if process.returncode is not None]
             assert len(dead) == 1
             del left[dead[0]]
             assert ids(moved) == ids(whole)
             assert len(ids(moved)) == NUM_TOKENS
             assert moved.summary.num_resumes == 0
+
+
+async def test_a_text_goes_on_through_the_next_gateway_when_one_is_killed(small_pair, verifier):
+    verb = "gateway", "--replica", f"127.0.0.1:{verifier.port}"
+    async with process_of(*verb) as (first, address), process_of(*verb) as (_, other), Endpoint(address, other) as endpoint:
+        for number, (acceptance, drafting) in enumerate(WAYS.values()):
+            client = client_of(endpoint, small_pair, drafting)
+            whole = await complete(client, acceptance=acceptance)
+            moved = await complete(client, acceptance=acceptance, relay=Kill(first))
+            assert ids(moved) == ids(whole)
+            assert moved.summary.num_resumes == (number == 0)
+            assert endpoint.address == other
+
+
+async def test_gateways_that_are_gone_from_the_start_are_passed_over(small_pair, verifier):
+    async with gateway_before(f"127.0.0.1:{verifier.port}") as there, Endpoint("127.0.0.1:1", "127.0.0.1:2", there.address) as endpoint:
+        completion = await complete(client_of(endpoint, small_pair, None), max_tokens=4)
+        assert len(ids(completion)) == 4
+        assert endpoint.address == there.address
+    async with Endpoint("127.0.0.1:1", "127.0.0.1:2") as endpoint:
+        with pytest.raises(Unavailable, match="127.0.0.1:2"):
+            await endpoint.describe()
