@@ -131,10 +131,9 @@ def generate(
         raise InvalidInput("--plain drafts nothing and --lookup from the text; give one or the other")
     source = draft or demo_model("draft")
     by: _By = "nothing" if plain else "lookup" if lookup else "model"
+    addresses = endpoint or [DEFAULT_ENDPOINT]
     completion = asyncio.run(
-        _generate(
-            prompt, endpoint or [DEFAULT_ENDPOINT], source, complete, drafting, by=by, support=support, padded=padded, explain=explain
-        )
+        _generate(prompt, addresses, source, complete, drafting, by=by, support=support, padded=padded, explain=explain)
     )
     if json_file is not None:
         json_file.write_text(json.dumps({"seed": seed, **completion.as_record()}, indent=1) + "\n", "utf8")

@@ -220,5 +220,5 @@ async def test_gateways_that_are_gone_from_the_start_are_passed_over(small_pair,
         assert len(ids(completion)) == 4
         assert endpoint.address == there.address
     async with Endpoint("127.0.0.1:1", "127.0.0.1:2") as endpoint:
-        with pytest.raises(Unavailable, match="127.0.0.1:2"):
+        with pytest.raises(Unavailable, match=r"127\.0\.0\.1:2"):
             await endpoint.describe()
