@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Self, TypeVar
 
@@ -22,7 +23,7 @@ from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
 from cloud.certificates import ServerCertificates
 from cloud.engine import Engine
-from cloud.serving import Context, add_health, bind, server_options, set_serving, tenant_of
+from cloud.serving import Context, add_health, bind, is_spelled_out, server_options, set_serving, tenant_of
 from cloud.session import Session
 from cloud.status import errors_as_status
 from cloud.target import TargetModel
@@ -58,10 +59,12 @@ class VerifierService(pb_grpc.SpeculationServicer):
                 num_credits = TREE_CREDITS if session.request.acceptance.is_coupled else CREDITS
                 opened = pb.CloudFrame(opened=pb.Opened(base=len(session.text), credits=num_credits))
                 yield _sized(opened, padded=opening.padded)
+                spells_out = is_spelled_out(context) and not session.request.acceptance.is_coupled
                 streams = session.request.acceptance.is_coupled or session.request.decode_alone
                 async with aclosing((_streamed if streams else _rounds)(engine, session, request_iterator)) as decisions:
                     async for decision in decisions:
-                        frame = pb.CloudFrame(decision=codec.pack_decision(decision, num_credits))
+                        told = _spelled_out(session, decision) if spells_out else decision
+                        frame = pb.CloudFrame(decision=codec.pack_decision(told, num_credits))
                         yield _sized(frame, padded=opening.padded)
             finally:
                 engine.close(session)
@@ -77,6 +80,10 @@ def _sized(frame: pb.CloudFrame, *, padded: bool) -> pb.CloudFrame:
     if padded:
         pad(frame)
     return frame
+
+
+def _spelled_out(session: Session, decision: Decision) -> Decision:
+    return replace(decision, accepted=tuple(session.text[decision.base : decision.base + decision.num_accepted]))
 
 
 async def _rounds(engine: Engine, session: Session, frames: AsyncIterator[pb.EdgeFrame]) -> AsyncGenerator[Decision, None]:

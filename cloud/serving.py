@@ -20,6 +20,7 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Speculation"].full_name
 TENANT = "cactus-tenant"  # metadata in which a gateway tells a verifier for whom a stream is
+SPELLED_OUT = "cactus-spelled-out"  # metadata of whoever has to know what stands of blocks that it does not read
 _NAMES = ("", SERVICE)  # health is asked of a server as a whole, or of its service
 
 
@@ -60,6 +61,11 @@ def tenant_of(context: Context) -> str:
         if key == TENANT:
             return str(value)
     return host_of(context)
+
+
+def is_spelled_out(context: Context) -> bool:
+    """Whether decisions on blocks are to spell out the tokens that stand, as those on trees do."""
+    return any(key == SPELLED_OUT for key, _ in context.invocation_metadata() or ())
 
 
 def host_of(context: Context) -> str:

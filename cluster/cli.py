@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -132,12 +133,18 @@ def gateway(
     tls_client_ca: TlsClientCaOption = None,
     tenants: TenantsOption = None,
     insecure_tokens: InsecureTokensOption = False,
+    replica_ca: Annotated[
+        Path | None, typer.Option(help="PEM CA that signed the verifiers' certificates: reach them by TLS, showing --tls-cert")
+    ] = None,
 ) -> None:
     """Stand before verifiers that run elsewhere, without Ray."""
     from cluster.gateway import GatewayServer
     from cluster.router import Router
+    from edge.credentials import Credentials
 
     security = _security(tls_cert, tls_key, tls_client_ca, tenants, listen, insecure_tokens=insecure_tokens)
+    if replica_ca is not None:
+        security = replace(security, to_replicas=Credentials(replica_ca, tls_cert, tls_key))
 
     async def serve() -> None:
         async with GatewayServer(listen, Router(replica), security) as server:

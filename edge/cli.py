@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from edge.link import Endpoint
 
 PromptArgument = Annotated[str, typer.Argument(help="the text to go on from")]
-EndpointOption = Annotated[str, typer.Option(help="host:port of a gateway or a verifier")]
+EndpointOption = Annotated[
+    list[str] | None,
+    typer.Option(help="host:port of a gateway or a verifier; repeatable: the next when one is lost; default: 127.0.0.1:7800"),
+]
 TemperatureOption = Annotated[float, typer.Option(min=0.0, help="0 is greedy")]
 SeedOption = Annotated[int | None, typer.Option(min=0, help="the same seed draws the same coins; default: a new one")]
 MaxTokensOption = Annotated[int, typer.Option(min=1)]
@@ -55,7 +58,7 @@ DEFAULT_PROMPT = "class Queue:\n    def __init__(self"
 
 def generate(
     prompt: PromptArgument = DEFAULT_PROMPT,
-    endpoint: EndpointOption = DEFAULT_ENDPOINT,
+    endpoint: EndpointOption = None,
     draft: Annotated[
         str | None, typer.Option(help="a draft: folder of `cactus export`, checkpoint, or hub name; default: the demo's")
     ] = None,
@@ -122,6 +125,7 @@ def generate(
     from edge.tuning.tree_tuner import Objective
 
     credentials = Credentials(tls_ca, tls_cert, tls_key, token_file, insecure_tokens)
+
     sys.setswitchinterval(_SWITCH_S)
     if logprobs and json_file is None:
         raise InvalidInput("--logprobs goes into the file of --json; name one")
@@ -144,7 +148,7 @@ def generate(
         raise InvalidInput("--plain drafts nothing and --lookup from the text; give one or the other")
     source = draft or demo_model("draft")
     by: _By = "nothing" if plain else "lookup" if lookup else "model"
-    there = Endpoint(endpoint, padded=padded, credentials=credentials)
+    there = Endpoint(*(endpoint or [DEFAULT_ENDPOINT]), padded=padded, credentials=credentials)
     completion = asyncio.run(_generate(prompt, there, source, complete, drafting, by=by, support=support, explain=explain))
     if json_file is not None:
         json_file.write_text(json.dumps({"seed": seed, **completion.as_record()}, indent=1) + "\n", "utf8")
@@ -272,7 +276,7 @@ def acceptance_of(
 
 
 def describe(
-    endpoint: EndpointOption = DEFAULT_ENDPOINT,
+    endpoint: EndpointOption = None,
     tls_ca: TlsCaOption = None,
     tls_cert: TlsCertOption = None,
     tls_key: TlsKeyOption = None,
@@ -286,9 +290,10 @@ def describe(
     credentials = Credentials(tls_ca, tls_cert, tls_key, token_file, insecure_tokens)
 
     async def ask() -> None:
-        async with Endpoint(endpoint, credentials=credentials) as there:
+        async with Endpoint(*(endpoint or [DEFAULT_ENDPOINT]), credentials=credentials) as there:
             served = await there.describe()
-        print(f"{endpoint} serves {served.model}")
+            address = there.address
+        print(f"{address} serves {served.model}")
         print(f"vocabulary: {served.vocab_size} tokens, tokenizer {served.fingerprint}; longest text: {served.max_positions} tokens")
         print(f"rules: {', '.join(f'{name} ({label})' for name, label in served.rules.items())}")
         print(f"relaxations: {', '.join(f'{name} ({strength})' for name, strength in served.relaxations.items())}")

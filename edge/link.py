@@ -41,74 +41,128 @@ Call: TypeAlias = grpc.aio.StreamStreamCall[pb.EdgeFrame, pb.CloudFrame]
 
 
 class Endpoint:
-    """A verifier's address, `host:port`; an async context that holds one channel for any number of requests."""
+    """Where requests go: a verifier's or a gateway's address, `host:port`, and others that stand in for it. An async context that holds
+    a channel to each, for any number of requests.
+    """
 
-    def __init__(self, address: str, *, padded: bool = False, credentials: Credentials | None = None) -> None:
-        """`padded`: frames are of few sizes, both ways, so that they tell a listener less (cactus_core/wire/padding.py).
+    def __init__(self, *addresses: str, padded: bool = False, credentials: Credentials | None = None) -> None:
+        """One of `addresses` is used until it is lost, then the next, and after the last the first again.
+
+        `padded`: frames are of few sizes, both ways, so that they tell a listener less (cactus_core/wire/padding.py).
 
         Entering the context raises `InvalidInput` for `credentials` that cannot be used.
         """
-        self.address = address
+        self._addresses = addresses
         self._credentials = credentials or Credentials()
+        self._place = 0
         self._padded = padded
 
+    @property
+    def address(self) -> str:
+        """The one in use."""
+        return self._addresses[self._place]
+
     async def __aenter__(self) -> Self:
-        self._channel = self._credentials.channel(self.address, _CHANNEL)
-        self._stub = pb_grpc.SpeculationStub(self._channel)
+        self._channels = {address: self._credentials.channel(address, _CHANNEL) for address in self._addresses}
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self._channel.close(None)
+        for channel in self._channels.values():
+            await channel.close(None)
 
     async def describe(self) -> Served:
-        """What is served there. Raises `Unavailable` when nothing answers, `Unauthenticated` to whom it says nothing."""
-        metadata = self._credentials.metadata(self.address)
-        try:
-            return codec.unpack_served(await self._stub.Describe(pb.DescribeRequest(), timeout=CONNECT_TIMEOUT_S, metadata=metadata))
-        except grpc.aio.AioRpcError as error:
-            ours = self._ours(error)
-            if _is_unreachable(error) and (reason := await self._credentials.why_unreachable(self.address)):
-                ours = Unavailable(reason)
-            raise ours from None
+        """What is served there. Raises `Unavailable` when nothing answers at any address, `Unauthenticated` to whom it says nothing."""
+        for _ in self._addresses[1:]:
+            try:
+                return await self._describe()
+            except Unavailable:
+                continue
+        return await self._describe()
+
+    async def _describe(self) -> Served:
+        address = self.address
+        metadata = self._credentials.metadata(address)
+        async with self._leaving_when_lost(address):
+            try:
+                return codec.unpack_served(
+                    await self._stub(address).Describe(pb.DescribeRequest(), timeout=CONNECT_TIMEOUT_S, metadata=metadata)
+                )
+            except grpc.aio.AioRpcError as error:
+                if _is_unreachable(error) and (reason := await self._credentials.why_unreachable(address)):
+                    raise Unavailable(reason) from None
+                raise
+        raise AssertionError("it has returned")
 
     @asynccontextmanager
     async def open(self, request: Request) -> AsyncIterator[Link]:
-        """A stream for one request. It is ended, not cancelled, when the context is left in peace."""
-        call = self._stub.Speculate(metadata=self._credentials.metadata(self.address))
-        link = Link(call, padded=self._padded)
+        """A stream for one request, at the first address that takes it. It is ended, not cancelled, when the context is left in peace."""
+        address, call = await self._opened(request)
         try:
-            opening = codec.pack_request(request)
-            opening.padded = self._padded
-            await link.send(pb.EdgeFrame(open=opening))
-            await call.read()
-            yield link
-        except grpc.aio.AioRpcError as error:
-            if error.details() == _CUT:
-                raise await self._end_of(call) from None
-            raise self._ours(error) from None
-        except asyncio.InvalidStateError:  # the call had ended before we wrote: its status says why
-            raise await _status_of(call) from None
-        else:
-            await _end(call)
+            async with self._leaving_when_lost(address, call):
+                yield Link(call, padded=self._padded)
+                await _end(call)
         finally:
             call.cancel()  # nothing to a call that has ended
 
-    async def _end_of(self, call: Call) -> CactusError:
-        """What a call says that ended while it was written to: its own status comes a moment after."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_WORD_S):
-                while await call.details() == _CUT:  # noqa: ASYNC110  # gRPC tells nobody
-                    await asyncio.sleep(0.001)
-                ended = await _status_of(call)
-                if type(ended) is not CactusError:  # a status that one of ours travels as
-                    return ended
-        return Unavailable(f"the connection to {self.address} was lost in the middle of the request; send it again")
+    async def _opened(self, request: Request) -> tuple[str, Call]:
+        opening = codec.pack_request(request)
+        opening.padded = self._padded
+        num_left = len(self._addresses)
+        while True:
+            num_left -= 1
+            address = self.address
+            call = self._stub(address).Speculate(metadata=self._credentials.metadata(address))
+            try:
+                async with self._leaving_when_lost(address, call):
+                    await Link(call, padded=self._padded).send(pb.EdgeFrame(open=opening))
+                    await call.read()
+            except BaseException as error:
+                call.cancel()
+                if not isinstance(error, Unavailable) or not num_left:
+                    raise
+            else:
+                return address, call
 
-    def _ours(self, error: grpc.aio.AioRpcError) -> CactusError:
-        code, details = error.code().name, error.details() or ""
-        if _is_unreachable(error):
-            return Unavailable(f"cannot reach {self.address}: start a cluster there with `cactus up`, or name another with --endpoint")
-        return error_for(code, details, _retry_after_s(error.trailing_metadata()))
+    def _stub(self, address: str) -> pb_grpc.SpeculationStub:
+        return pb_grpc.SpeculationStub(self._channels[address])
+
+    @asynccontextmanager
+    async def _leaving_when_lost(self, address: str, call: Call | None = None) -> AsyncIterator[None]:
+        """Tells in our words how a call to `address` failed. When that can no longer be had the next address is in use."""
+        try:
+            try:
+                yield
+            except grpc.aio.AioRpcError as error:
+                if call is not None and error.details() == _CUT:
+                    raise await _end_of(address, call) from None
+                raise _ours(address, error) from None
+            except asyncio.InvalidStateError:  # the call had ended before we wrote: its status says why
+                if call is None:
+                    raise
+                raise await _status_of(call) from None
+        except Unavailable:
+            if address == self.address:  # else another request has seen it before
+                self._place = (self._place + 1) % len(self._addresses)
+            raise
+
+
+def _ours(address: str, error: grpc.aio.AioRpcError) -> CactusError:
+    code, details = error.code().name, error.details() or ""
+    if _is_unreachable(error):
+        return Unavailable(f"cannot reach {address}: start a cluster there with `cactus up`, or name another with --endpoint")
+    return error_for(code, details, _retry_after_s(error.trailing_metadata()))
+
+
+async def _end_of(address: str, call: Call) -> CactusError:
+    """What a call says that ended while it was written to: its own status comes a moment after."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_WORD_S):
+            while await call.details() == _CUT:  # noqa: ASYNC110  # gRPC tells nobody
+                await asyncio.sleep(0.001)
+            ended = await _status_of(call)
+            if type(ended) is not CactusError:  # a status that one of ours travels as
+                return ended
+    return Unavailable(f"the connection to {address} was lost in the middle of the request; send it again")
 
 
 def _is_unreachable(error: grpc.aio.AioRpcError) -> bool:

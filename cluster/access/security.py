@@ -15,18 +15,20 @@ from cloud.certificates import ServerCertificates
 from cluster.access.admission import Admission
 from cluster.access.interceptor import AccessInterceptor
 from cluster.access.tenants import TenantsFile
-from edge.credentials import is_loopback
+from edge.credentials import Credentials, is_loopback
 
 
 @dataclass(frozen=True, slots=True)
 class Security:
-    """Without `tenants` everybody comes in, within what a host may take; without `certificates` in plain text. `admission` stands where
-    the file of tenants says nothing. Picklable, so that it reaches a gateway in another process.
+    """Without `tenants` everybody comes in, within what a host may take; without `certificates` in plain text. With `to_replicas` verifiers
+    are reached by TLS. `admission` stands where the file of tenants says nothing. Picklable, so that it reaches a gateway in another
+    process.
     """
 
     certificates: ServerCertificates | None = None
     tenants: Path | None = None
     insecure_tokens: bool = False
+    to_replicas: Credentials | None = None
     admission: Admission = field(default_factory=Admission)
 
     def check(self, listen: str) -> None:

@@ -86,5 +86,10 @@ async def test_a_verifier_is_reached_by_mutual_tls(small_pair, tmp_path):
         await verifier.loaded()
         _, summary = await text_at(verifier, small_pair, Credentials(authority.certificate, shown.certificate, shown.key))
         assert summary.num_tokens
+        by_tls = Security(to_replicas=Credentials(authority.certificate, shown.certificate, shown.key))
+        async with GatewayServer("127.0.0.1:0", Router([f"127.0.0.1:{verifier.port}"]), by_tls) as gateway:
+            await gateway.ready()
+            _, summary = await text_at(gateway, small_pair, None)
+            assert summary.num_tokens
         with pytest.raises(Unavailable, match="asks for a certificate"):
             await text_at(verifier, small_pair, Credentials(authority.certificate))
