@@ -35,7 +35,6 @@ _CHANNEL = [
     ("grpc.max_reconnect_backoff_ms", 2_000),
 ]
 _CUT = "Internal error from Core"  # how grpc.aio names a write to a call that ends at that moment
-_LAST_WORD_S = 0.5
 
 Call: TypeAlias = grpc.aio.StreamStreamCall[pb.EdgeFrame, pb.CloudFrame]
 
@@ -133,8 +132,6 @@ class Endpoint:
             try:
                 yield
             except grpc.aio.AioRpcError as error:
-                if call is not None and error.details() == _CUT:
-                    raise await _end_of(address, call) from None
                 raise _ours(address, error) from None
             except asyncio.InvalidStateError:  # the call had ended before we wrote: its status says why
                 if call is None:
@@ -148,21 +145,11 @@ class Endpoint:
 
 def _ours(address: str, error: grpc.aio.AioRpcError) -> CactusError:
     code, details = error.code().name, error.details() or ""
+    if details == _CUT:
+        return Unavailable(f"the connection to {address} was lost in the middle of the request; send it again")
     if _is_unreachable(error):
         return Unavailable(f"cannot reach {address}: start a cluster there with `cactus up`, or name another with --endpoint")
     return error_for(code, details, _retry_after_s(error.trailing_metadata()))
-
-
-async def _end_of(address: str, call: Call) -> CactusError:
-    """What a call says that ended while it was written to: its own status comes a moment after."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_LAST_WORD_S):
-            while await call.details() == _CUT:  # noqa: ASYNC110  # gRPC tells nobody
-                await asyncio.sleep(0.001)
-            ended = await _status_of(call)
-            if type(ended) is not CactusError:  # a status that one of ours travels as
-                return ended
-    return Unavailable(f"the connection to {address} was lost in the middle of the request; send it again")
 
 
 def _is_unreachable(error: grpc.aio.AioRpcError) -> bool:

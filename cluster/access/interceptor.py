@@ -6,6 +6,7 @@ Knows calls and their kinds; knows nothing of what answers them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -28,6 +29,8 @@ _log = logging.getLogger(__name__)
 _SPECULATE = f"/{SERVICE}/Speculate"
 _HEALTH = "/grpc.health.v1.Health/"  # whoever balances load has no token
 _LONGEST_LOOK_S = 1.0
+_HEARD_S = 0.5
+_MOST_HEARD = 256  # at once: in a flood nobody is
 
 
 class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs alone
@@ -43,6 +46,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  
         self._callers = Callers(tenants)
         self.door = Door(admission or (tenants.current().admission if tenants else Admission()))
         self._watched: set[Watched] = set()
+        self._num_heard = 0
         self._looking: asyncio.TimerHandle | None = None
 
     async def intercept_service(
@@ -83,6 +87,8 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  
                 self._adjust()
                 use = self.door.enter(tenant)
             except CactusError as error:
+                if watches:
+                    await self._hear(context)
                 await self._refuse(context, error)
             CALLER.set(tenant.name)
             try:
@@ -102,6 +108,17 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  
             self.door.num_refused[error.code] += 1
             self.door.ask(Tenant(network_of(context), OF_A_HOST))
             raise
+
+    async def _hear(self, context: Context) -> None:
+        """The first frame of a stream that is refused, for a moment: an edge whose call ends while it writes never learns why."""
+        if self._num_heard < _MOST_HEARD:
+            self._num_heard += 1
+            try:
+                with contextlib.suppress(Exception):
+                    async with asyncio.timeout(_HEARD_S):
+                        await context.read()
+            finally:
+                self._num_heard -= 1
 
     async def _refuse(self, context: Context, error: CactusError) -> NoReturn:
         _log.info("refused %s: %s", network_of(context), error)

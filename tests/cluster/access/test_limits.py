@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 import pytest
 
-from cactus_core.errors import InvalidInput, LimitExceeded, Unauthenticated
+from cactus_core.errors import InvalidInput, LimitExceeded, Unauthenticated, Unavailable
 from cactus_core.wire import codec
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
@@ -82,13 +82,13 @@ async def test_a_flood_of_unknown_callers_is_charged_to_their_host(stub, tmp_pat
 async def test_a_tenant_over_its_positions_is_ended_with_what_it_paid_for(stub, tmp_path):
     async with two_tenants(stub, tmp_path, "positions_per_s = 0.1\npositions_burst = 20") as (_, acme, other):
         tokens: list[int] = []
-        with pytest.raises(LimitExceeded, match=r"acme is over its 0\.1 positions a second; try again in") as refusal:
+        with pytest.raises((LimitExceeded, Unavailable)):  # the latter where the edge wrote as the stream ended: gRPC then loses its status
             async with acme.open(asking(1000)) as link:
                 await write_all(link, asking(1000), tokens)
         assert 1 < len(tokens) <= 40
-        assert 200 < refusal.value.retry_after_s < 300
-        with pytest.raises(LimitExceeded, match="positions a second"):
+        with pytest.raises(LimitExceeded, match=r"acme is over its 0\.1 positions a second; try again in") as refusal:
             await served(acme)
+        assert 200 < refusal.value.retry_after_s < 300
         assert await served(other, asking(100)) == [7] * 100
     assert stub.tenants == ["acme", "other"]
 
@@ -114,9 +114,10 @@ async def test_positions_are_held_by_open_streams_and_come_back_with_their_end(s
             assert await served(other, asking(4, 101)) == [7] * 4
         assert await served(acme, asking(4, 60)) == [7] * 4
         tokens: list[int] = []
+        alone = asking(80, 60, is_coupled=False)
         with pytest.raises(LimitExceeded, match="holds more than 100 positions"):
-            async with acme.open(asking(80, 60)) as link:
-                await write_all(link, asking(80, 60), tokens)
+            async with acme.open(alone) as link:
+                await write_all(link, alone, tokens)
         assert len(tokens) == 41
 
 
