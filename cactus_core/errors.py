@@ -4,7 +4,8 @@
     ├── InvalidInput            what was sent does not hold together                     INVALID_ARGUMENT
     ├── Mismatch                both sides are well, but do not belong together          FAILED_PRECONDITION
     ├── StaleBase               the block starts where the text no longer ends           ABORTED
-    ├── LimitExceeded           the request, or the system, is full                      RESOURCE_EXHAUSTED
+    ├── Unauthenticated         nobody knows who calls                                   UNAUTHENTICATED
+    ├── LimitExceeded           the request, the caller's quota or the system is full    RESOURCE_EXHAUSTED
     ├── Unavailable             the other side cannot be reached, or is not ready        UNAVAILABLE
     └── Unsupported             a model, rule or parameter that Cactus does not handle   UNIMPLEMENTED
 
@@ -35,8 +36,18 @@ class StaleBase(CactusError):
     code: ClassVar[str] = "ABORTED"
 
 
+class Unauthenticated(CactusError):
+    code: ClassVar[str] = "UNAUTHENTICATED"
+
+
 class LimitExceeded(CactusError):
+    """`retry_after_s` is when there may be room again; None where asking again would not help."""
+
     code: ClassVar[str] = "RESOURCE_EXHAUSTED"
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Unavailable(CactusError):
@@ -47,8 +58,10 @@ class Unsupported(CactusError):
     code: ClassVar[str] = "UNIMPLEMENTED"
 
 
-def error_for(code: str, message: str) -> CactusError:
+def error_for(code: str, message: str, retry_after_s: float | None = None) -> CactusError:
     """The error that travelled as this gRPC status name; the root for a status that none of ours uses."""
+    if code == LimitExceeded.code:
+        return LimitExceeded(message, retry_after_s)
     for kind in CactusError.__subclasses__():
         if kind.code == code:
             return kind(message)

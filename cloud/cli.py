@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,6 +16,9 @@ MemoryOption = Annotated[
     float | None,
     typer.Option("--memory", min=0.001, help="GiB for all requests' keys and values; default: half a GiB, on a GPU most of what is free"),
 ]
+TlsCertOption = Annotated[Path | None, typer.Option(help="PEM certificate of this server: with --tls-key, it is reached by TLS alone")]
+TlsKeyOption = Annotated[Path | None, typer.Option(help="PEM private key of --tls-cert")]
+TlsClientCaOption = Annotated[Path | None, typer.Option(help="PEM CA: who calls must show a certificate that it signed (mutual TLS)")]
 StepOption = Annotated[
     float,
     typer.Option(
@@ -32,13 +36,22 @@ def verifier(
     device: DeviceOption = "auto",
     memory: MemoryOption = None,
     step_at_least_ms: StepOption = 0.0,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    tls_client_ca: TlsClientCaOption = None,
 ) -> None:
     """Serve one target without Ray, for a gateway elsewhere (`cactus gateway --replica`)."""
+    from cloud.certificates import ServerCertificates
     from cloud.service import VerifierServer
+
+    certificates = ServerCertificates.given(tls_cert, tls_key, tls_client_ca)
 
     async def serve() -> None:
         served = model or demo_model("target")
-        async with VerifierServer(served, listen, device=device, memory_gib=memory, step_at_least_s=step_at_least_ms / 1e3) as server:
+        step_s = step_at_least_ms / 1e3
+        async with VerifierServer(
+            served, listen, device=device, memory_gib=memory, step_at_least_s=step_s, certificates=certificates
+        ) as server:
             await server.loaded()
             print(f"serving {server.engine.served.model} on port {server.port}; Ctrl-C ends it", flush=True)
             await server.wait()

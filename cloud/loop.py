@@ -107,7 +107,7 @@ class Loop:
         ends = self._target.eos_token_ids
         hint_age_s = started + took_s - turn.hinted if turn.hinted > -math.inf else 0.0
         decision = session.settle(turn.round, outcome, ends, queue_s=started - turn.arrived, verify_s=took_s, hint_age_s=hint_age_s)
-        session.table.publish(session.text)
+        session.table.publish(session.text, session.tenant)
         session.last_size, session.last_answered = 1 + turn.num_drafted, time.monotonic()
         return decision
 

@@ -39,7 +39,7 @@ class Residency:
         """Of texts that nothing is read of, takes what another text's pages hold already."""
         for turn in turns:
             if not turn.session.table.num_reserved:
-                turn.session.table.adopt(turn.session.text)
+                turn.session.table.adopt(turn.session.text, turn.session.tenant)
 
     def num_due(self, waiting: Collection[Session]) -> int:
         """The tokens of the smallest work that an idle session's edge may send at any moment, by what it sent last; 0 without any."""

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Self, TypeVar
 
@@ -20,8 +21,9 @@ from cactus_core.wire import codec
 from cactus_core.wire.padding import pad
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
+from cloud.certificates import ServerCertificates
 from cloud.engine import Engine
-from cloud.serving import Context, add_health, bind, server_options, set_serving, tenant_of
+from cloud.serving import Context, add_health, bind, is_spelled_out, server_options, set_serving, tenant_of
 from cloud.session import Session
 from cloud.status import errors_as_status
 from cloud.target import TargetModel
@@ -57,10 +59,12 @@ class VerifierService(pb_grpc.SpeculationServicer):
                 num_credits = TREE_CREDITS if session.request.acceptance.is_coupled else CREDITS
                 opened = pb.CloudFrame(opened=pb.Opened(base=len(session.text), credits=num_credits))
                 yield _sized(opened, padded=opening.padded)
+                spells_out = is_spelled_out(context) and not session.request.acceptance.is_coupled
                 streams = session.request.acceptance.is_coupled or session.request.decode_alone
                 async with aclosing((_streamed if streams else _rounds)(engine, session, request_iterator)) as decisions:
                     async for decision in decisions:
-                        frame = pb.CloudFrame(decision=codec.pack_decision(decision, num_credits))
+                        told = _spelled_out(session, decision) if spells_out else decision
+                        frame = pb.CloudFrame(decision=codec.pack_decision(told, num_credits))
                         yield _sized(frame, padded=opening.padded)
             finally:
                 engine.close(session)
@@ -76,6 +80,10 @@ def _sized(frame: pb.CloudFrame, *, padded: bool) -> pb.CloudFrame:
     if padded:
         pad(frame)
     return frame
+
+
+def _spelled_out(session: Session, decision: Decision) -> Decision:
+    return replace(decision, accepted=tuple(session.text[decision.base : decision.base + decision.num_accepted]))
 
 
 async def _rounds(engine: Engine, session: Session, frames: AsyncIterator[pb.EdgeFrame]) -> AsyncGenerator[Decision, None]:
@@ -146,15 +154,22 @@ async def _first(frames: AsyncIterator[pb.EdgeFrame]) -> pb.Open:
 
 class VerifierServer:
     """A target behind its service at an address: an async context that answers at once, serves once the model is loaded,
-    and leaves nothing behind. `step_at_least_s` is as in `Engine`: a slower verifier, *emulated*.
+    and leaves nothing behind. `step_at_least_s` is as in `Engine`: a slower verifier, *emulated*. Without `certificates` in plain text.
     """
 
     def __init__(
-        self, model: str, address: str, *, device: str = "cpu", memory_gib: float | None = None, step_at_least_s: float = 0.0
+        self,
+        model: str,
+        address: str,
+        *,
+        device: str = "cpu",
+        memory_gib: float | None = None,
+        step_at_least_s: float = 0.0,
+        certificates: ServerCertificates | None = None,
     ) -> None:
         self._model, self._device, self._memory_gib = model, device, memory_gib
         self._step_at_least_s = step_at_least_s
-        self._address = address
+        self._address, self._certificates = address, certificates
         self._service = VerifierService()
         self.port = 0
 
@@ -165,10 +180,11 @@ class VerifierServer:
 
     async def __aenter__(self) -> Self:
         limits = Limits()
+        credentials = self._certificates.credentials() if self._certificates else None
         self._server = grpc.aio.server(options=server_options(limits))
         pb_grpc.add_SpeculationServicer_to_server(self._service, self._server)
         self._health = await add_health(self._server)
-        self.port = bind(self._server, self._address)
+        self.port = bind(self._server, self._address, credentials)
         await self._server.start()
         self._loading = asyncio.create_task(asyncio.to_thread(self._load, limits))
         return self

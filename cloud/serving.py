@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -19,6 +20,7 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Speculation"].full_name
 TENANT = "cactus-tenant"  # metadata in which a gateway tells a verifier for whom a stream is
+SPELLED_OUT = "cactus-spelled-out"  # metadata of whoever has to know what stands of blocks that it does not read
 _NAMES = ("", SERVICE)  # health is asked of a server as a whole, or of its service
 
 
@@ -29,13 +31,25 @@ def server_options(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.http2.bdp_probe", 0),  # as at the edge, which would answer each
         # Edges ask every ten seconds whether a silent link still is one: gRPC would take that for an attack.
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        # A caller that is gone without a word holds nothing for longer than this.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.server_handshake_timeout_ms", 10_000),
+        ("grpc.max_connection_idle_ms", 600_000),
+        # What a caller never reads is kept for it as long as its connection lasts.
+        ("grpc.max_connection_age_ms", 3_600_000),
+        ("grpc.max_connection_age_grace_ms", 600_000),
+        ("grpc.max_concurrent_streams", 8_192),  # of one connection: whoever opens more is kept waiting at its own end
     ]
 
 
-def bind(server: grpc.aio.Server, address: str) -> int:
-    """Listens on `host:port` (port 0: any) and returns the port. Raises `Unavailable` when the address cannot be had."""
+def bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+    """Listens on `host:port` (port 0: any) and returns the port; without `credentials` in plain text.
+
+    Raises `Unavailable` when the address cannot be had.
+    """
     try:
-        return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     except RuntimeError as error:
         raise Unavailable(
             f"cannot listen on {address}: it is in use or not an address of this machine; choose another with --listen"
@@ -48,6 +62,11 @@ def tenant_of(context: Context) -> str:
         if key == TENANT:
             return str(value)
     return host_of(context)
+
+
+def is_spelled_out(context: Context) -> bool:
+    """Whether decisions on blocks are to spell out the tokens that stand, as those on trees do."""
+    return any(key == SPELLED_OUT for key, _ in context.invocation_metadata() or ())
 
 
 def host_of(context: Context) -> str:

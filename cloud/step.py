@@ -39,7 +39,7 @@ def run_step(target: TargetModel, pool: PagePool, shares: Sequence[Share[Turn]])
     for share, of_share, last in zip(shares, rows, is_last, strict=True):
         if not last:
             share.work.put_by(share.num_tokens, of_share)
-            share.work.session.table.publish(share.work.session.text)
+            share.work.session.table.publish(share.work.session.text, share.work.session.tenant)
     paths = [
         (share.work.session.table, share.work.path(share.num_tokens, outcome.nodes))
         for share, outcome in zip(ending, outcomes, strict=True)

@@ -8,8 +8,12 @@ whoever launches them loads no model code. What they do is cloud/service.py and 
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import ray.util
+
+if TYPE_CHECKING:
+    from cluster.access.security import Security
 
 
 class VerifierReplica:
@@ -43,12 +47,12 @@ class VerifierReplica:
 class Gateway:
     """The address that edges know. Holds no state that another gateway could not hold."""
 
-    def __init__(self, listen: str) -> None:
+    def __init__(self, listen: str, security: Security) -> None:
         from cluster.gateway import GatewayServer
         from cluster.router import Router
 
         self._router = Router()
-        self._server = GatewayServer(listen, self._router)
+        self._server = GatewayServer(listen, self._router, security)
         self._starting = asyncio.Lock()
         self._is_started = False
 

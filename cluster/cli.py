@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cactus_core.demo_pair import demo_model
 from cactus_core.errors import InvalidInput
-from cloud.cli import DeviceOption, MemoryOption, ModelOption, verifier
+from cloud.cli import DeviceOption, MemoryOption, ModelOption, TlsCertOption, TlsClientCaOption, TlsKeyOption, verifier
 from cluster.bench import bench
 from edge.cli import (
     DEFAULT_ENDPOINT,
@@ -28,6 +31,9 @@ from edge.cli import (
     generate,
 )
 
+if TYPE_CHECKING:
+    from cluster.access.security import Security
+
 app = typer.Typer(
     help="Edge-cloud speculative serving of large language models.",
     no_args_is_help=True,
@@ -35,6 +41,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 ListenOption = Annotated[str, typer.Option(help="host:port of the gateway; port 0 takes any")]
+TenantsOption = Annotated[Path | None, typer.Option(help="TOML file of who may come in, and how much each may take (SECURITY.md)")]
+InsecureTokensOption = Annotated[bool, typer.Option("--insecure-tokens", help="take tokens in plain text too, as behind a proxy with TLS")]
 
 
 @app.command()
@@ -95,12 +103,19 @@ def up(
     address: Annotated[str | None, typer.Option(help="of a running Ray cluster to join (auto: the one here); default: start one")] = None,
     device: DeviceOption = "auto",
     memory: MemoryOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    tls_client_ca: TlsClientCaOption = None,
+    tenants: TenantsOption = None,
+    insecure_tokens: InsecureTokensOption = False,
 ) -> None:
     """Serve a target on a Ray cluster behind a gateway, until Ctrl-C."""
     from cluster.launch import ClusterOptions, launched
 
+    security = _security(tls_cert, tls_key, tls_client_ca, tenants, listen, insecure_tokens=insecure_tokens)
+
     async def serve() -> None:
-        options = ClusterOptions(model or demo_model("target"), listen, device, memory, replicas, address)
+        options = ClusterOptions(model or demo_model("target"), listen, device, memory, replicas, address, security)
         async with launched(options) as cluster:
             print(f"serving {cluster.model_id} at {cluster.endpoint} with {replicas} replica(s); Ctrl-C ends it", flush=True)
             print(f"try:  cactus generate --endpoint {cluster.endpoint}", flush=True)
@@ -113,17 +128,52 @@ def up(
 def gateway(
     replica: Annotated[list[str], typer.Option(help="host:port of a verifier; may be given more than once")],
     listen: ListenOption = DEFAULT_ENDPOINT,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    tls_client_ca: TlsClientCaOption = None,
+    tenants: TenantsOption = None,
+    insecure_tokens: InsecureTokensOption = False,
+    replica_ca: Annotated[
+        Path | None, typer.Option(help="PEM CA that signed the verifiers' certificates: reach them by TLS, showing --tls-cert")
+    ] = None,
 ) -> None:
     """Stand before verifiers that run elsewhere, without Ray."""
     from cluster.gateway import GatewayServer
     from cluster.router import Router
+    from edge.credentials import Credentials
+
+    security = _security(tls_cert, tls_key, tls_client_ca, tenants, listen, insecure_tokens=insecure_tokens)
+    if replica_ca is not None:
+        security = replace(security, to_replicas=Credentials(replica_ca, tls_cert, tls_key))
 
     async def serve() -> None:
-        async with GatewayServer(listen, Router(replica)) as server:
+        async with GatewayServer(listen, Router(replica), security) as server:
             print(f"gateway on port {server.port} before {', '.join(replica)}; Ctrl-C ends it", flush=True)
             await server.wait()
 
     asyncio.run(serve())
+
+
+@app.command()
+def token() -> None:
+    """Make a token: itself to standard output, for the edge's file; the line for the file of tenants to standard error."""
+    from cluster.access.tenants import digest_of
+
+    made = secrets.token_urlsafe(32)
+    print(made)
+    print(f'tokens_sha256 = ["{digest_of(made)}"]', file=sys.stderr)
+
+
+def _security(
+    certificate: Path | None, key: Path | None, client_ca: Path | None, tenants: Path | None, listen: str, *, insecure_tokens: bool
+) -> Security:
+    """Checked before anything starts."""
+    from cloud.certificates import ServerCertificates
+    from cluster.access.security import Security
+
+    security = Security(ServerCertificates.given(certificate, key, client_ca), tenants, insecure_tokens)
+    security.check(listen)
+    return security
 
 
 def _check_folder(file: Path | None) -> None:

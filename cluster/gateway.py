@@ -1,6 +1,6 @@
 """The gateway: the one address that edges know, in front of any number of verifiers.
 
-Passes each stream's frames to one replica and back, as they come. Knows frames and addresses; knows nothing of models,
+Answers calls; each stream's way is a passage's affair (passage.py), the choice of a replica a router's. Knows nothing of models,
 of decisions, or of Ray.
 """
 
@@ -8,119 +8,122 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from typing import Any, Self
 
 import grpc
 import grpc.aio
 
-from cactus_core.errors import CactusError, Unavailable, error_for
+from cactus_core.errors import CactusError, InvalidInput, Unavailable, error_for
 from cactus_core.session import Limits
 from cactus_core.wire.v1 import speculation_pb2 as pb
-from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
-from cloud.serving import TENANT, Context, add_health, bind, host_of, server_options, set_serving
+from cloud.serving import SERVICE, Context, add_health, bind, server_options, set_serving
 from cloud.status import errors_as_status
+from cluster.access.callers import caller_of
+from cluster.access.security import Security
+from cluster.passage import Ending, Passage
+from cluster.replicas import Replicas
 from cluster.router import Router
+from edge.credentials import Credentials
 
 _PROBE_S = 0.2  # how often a gateway without a ready replica looks again
 _DESCRIBE_TIMEOUT_S = 5.0
 
 
-class GatewayService(pb_grpc.SpeculationServicer):
+class GatewayService:
     """`Speculate` and `Describe`, answered by a replica that the router names."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, credentials: Credentials | None = None) -> None:
         self._router = router
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._replicas = Replicas(credentials)
+        self._leaving: set[asyncio.Task[None]] = set()  # streams whose edges have gone
 
-    async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.Description:  # noqa: N802  # the proto's name
+    def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
+        """Frames come and go as bytes; descriptions are messages."""
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Speculate": grpc.stream_stream_rpc_method_handler(self._speculate),
+                "Describe": grpc.unary_unary_rpc_method_handler(
+                    self._describe, pb.DescribeRequest.FromString, pb.Description.SerializeToString
+                ),
+            },
+        )
+
+    async def _describe(self, _: pb.DescribeRequest, context: Context) -> pb.Description:
         async with errors_as_status(context):
             return await self.describe()
         raise AssertionError("the status ended the call")
 
-    async def Speculate(  # noqa: N802  # the proto's name
-        self, request_iterator: AsyncIterator[pb.EdgeFrame], context: Context
-    ) -> AsyncIterator[pb.CloudFrame]:
+    async def _speculate(self, _: object, context: Any) -> None:
         async with errors_as_status(context):
-            address = await self._ready_replica()
-            call = self._stub(address).Speculate(metadata=((TENANT, host_of(context)),))
-            upward = asyncio.create_task(_pass_up(request_iterator, call))
-            try:
-                while isinstance(frame := await call.read(), pb.CloudFrame):
-                    yield frame
-                if await call.code() is not grpc.StatusCode.OK:
-                    raise error_for((await call.code()).name, await call.details())
-            except grpc.aio.AioRpcError as error:
-                raise _from_replica(error) from None
-            finally:
-                upward.cancel()
-                call.cancel()  # nothing to a call that has ended
+            first = await context.read()
+            if not isinstance(first, bytes):
+                raise InvalidInput("a stream must begin with Open")
+            ending = await self._passed(Passage(context, first, caller_of(context), self._router, self._replicas))
+            if ending.code is not grpc.StatusCode.OK:
+                await context.abort(ending.code, ending.details, ending.metadata)
+
+    async def _passed(self, passage: Passage) -> Ending:
+        up, down = asyncio.create_task(passage.up()), asyncio.create_task(passage.down())
+        try:
+            await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
+            if up.done():
+                up.result()  # raises where the edge could not be listened to
+            await asyncio.wait({down})
+            return down.result()
+        finally:
+            up.cancel()
+            if down.done():
+                down.cancelled() or down.exception()  # has been seen
+            else:
+                leaving = asyncio.create_task(passage.end_in_peace(down))
+                self._leaving.add(leaving)
+                leaving.add_done_callback(self._leaving.discard)
 
     async def describe(self) -> pb.Description:
         """What the first replica that answers serves. Raises the last one's error when none does."""
-        problem: CactusError = Unavailable("no verifier is ready behind this gateway")
-        described: pb.Description
-        for address in self._router.order():
+        problem: CactusError = Unavailable("no verifier is ready behind this gateway; try again in a few seconds")
+        for address in self._router.addresses:
             try:
-                described = await self._stub(address).Describe(pb.DescribeRequest(), timeout=_DESCRIBE_TIMEOUT_S)
+                return await self._replicas.describe(address, _DESCRIBE_TIMEOUT_S)
             except grpc.aio.AioRpcError as error:
                 problem = _from_replica(error)
-            else:
-                return described
         raise problem
 
     async def close(self) -> None:
-        for channel in self._channels.values():
-            await channel.close(None)
-
-    async def _ready_replica(self) -> str:
-        """The first replica in turn whose channel is, or becomes, connected."""
-        for address in self._router.order():
-            channel = self._channel(address)
-            if channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
-                return address
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(channel.channel_ready(), timeout=1.0)
-                return address
-        raise Unavailable("no verifier behind this gateway can be reached; try again in a few seconds")
-
-    def _channel(self, address: str) -> grpc.aio.Channel:
-        if address not in self._channels:
-            self._channels[address] = grpc.aio.insecure_channel(address, options=[("grpc.enable_retries", 0)])
-        return self._channels[address]
-
-    def _stub(self, address: str) -> pb_grpc.SpeculationStub:
-        return pb_grpc.SpeculationStub(self._channel(address))
-
-
-async def _pass_up(frames: AsyncIterator[pb.EdgeFrame], call: Any) -> None:
-    # When the replica ends the call first, its status is what the reading side reports.
-    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-        async for frame in frames:
-            await call.write(frame)
-        await call.done_writing()
+        """After the last call: ends what it left."""
+        if self._leaving:
+            await asyncio.wait(self._leaving)
+        await self._replicas.close()
 
 
 def _from_replica(error: grpc.aio.AioRpcError) -> CactusError:
-    code, details = error.code().name, error.details() or ""
-    if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED") and "still loading" not in details:
-        return Unavailable("the verifier behind this gateway cannot be reached; try again in a few seconds")
-    return error_for(code, details)
+    ending = Ending(error.code(), error.details() or "")
+    if ending.is_lost or ending.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return Unavailable(ending.line)
+    return error_for(ending.code.name, ending.details)
 
 
 class GatewayServer:
-    """A gateway at an address: an async context. Its health is NOT_SERVING until a replica answers."""
+    """A gateway at an address: an async context. Its health is NOT_SERVING until a replica answers.
 
-    def __init__(self, address: str, router: Router) -> None:
+    Entering it raises `InvalidInput` for a `security` that does not hold together.
+    """
+
+    def __init__(self, address: str, router: Router, security: Security | None = None) -> None:
         self._address = address
-        self._service = GatewayService(router)
+        self._security = security or Security()
+        self._service = GatewayService(router, self._security.to_replicas)
         self.port = 0
 
     async def __aenter__(self) -> Self:
-        self._server = grpc.aio.server(options=server_options(Limits()))
-        pb_grpc.add_SpeculationServicer_to_server(self._service, self._server)
+        self._security.check(self._address)
+        credentials = self._security.credentials()
+        self.access = self._security.interceptor()
+        self._server = grpc.aio.server(options=server_options(Limits()), interceptors=[self.access])
+        self._server.add_generic_rpc_handlers((self._service.handler(),))
         self._health = await add_health(self._server)
-        self.port = bind(self._server, self._address)
+        self.port = bind(self._server, self._address, credentials)
         await self._server.start()
         self._probing = asyncio.create_task(self._probe())
         return self

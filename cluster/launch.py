@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 # Before Ray reads them: a local demo sends no usage reports, and workers without a GPU keep their own view of devices.
@@ -20,6 +20,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from cactus_core.errors import CactusError, Unavailable
+from cluster.access.security import Security
 from cluster.actors import Gateway, VerifierReplica
 
 # A replica that dies is started again, and its calls with it; a caller that floods an actor is told so.
@@ -38,6 +39,7 @@ class ClusterOptions:
     memory_gib: float | None = None
     num_replicas: int = 1
     address: str | None = None
+    security: Security = field(default_factory=Security)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ async def launched(options: ClusterOptions) -> AsyncIterator[Cluster]:
     _init(options.address)
     actors: list[Any] = []
     try:
-        gateway = _actor(Gateway, options.listen, num_cpus=0)
+        gateway = _actor(Gateway, options.listen, options.security, num_cpus=0)
         actors.append(gateway)
         ported = gateway.port.remote()  # before the replicas load, which takes longer than to find the port taken
         num_gpus = 1 if options.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= options.num_replicas else 0

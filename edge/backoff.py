@@ -25,13 +25,13 @@ class Backoff:
     def succeeded(self) -> None:
         self._num_failures = 0
 
-    def failed(self) -> float | None:
-        """Seconds to wait before another try; None when patience is at its end."""
+    def failed(self, at_least_s: float = 0.0) -> float | None:
+        """Seconds to wait before another try, no fewer than the other side asked for; None when patience is at its end, or would be."""
         now = time.monotonic()
         if not self._num_failures:
             self._since = now
         self._num_failures += 1
-        if now - self._since >= self.patience_s:
+        if now - self._since + at_least_s >= self.patience_s:
             return None
         longest_s = min(self.most_s, self.first_s * 2.0 ** min(self._num_failures - 1, 64))  # a power that is still a float
-        return random.uniform(0.0, longest_s)  # noqa: S311  # no secret rests on it
+        return at_least_s + random.uniform(0.0, longest_s)  # noqa: S311  # no secret rests on it

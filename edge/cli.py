@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from edge.client import Client, Drafting
     from edge.completion import Completion, Piece, Retraction
     from edge.drafting.drafter import Drafter
+    from edge.link import Endpoint
 
 PromptArgument = Annotated[str, typer.Argument(help="the text to go on from")]
-EndpointOption = Annotated[str, typer.Option(help="host:port of a gateway or a verifier")]
+EndpointOption = Annotated[
+    list[str] | None,
+    typer.Option(help="host:port of a gateway or a verifier; repeatable: the next when one is lost; default: 127.0.0.1:7800"),
+]
 TemperatureOption = Annotated[float, typer.Option(min=0.0, help="0 is greedy")]
 SeedOption = Annotated[int | None, typer.Option(min=0, help="the same seed draws the same coins; default: a new one")]
 MaxTokensOption = Annotated[int, typer.Option(min=1)]
@@ -38,6 +42,13 @@ WaitOption = Annotated[
 ]
 DeltaOption = Annotated[float | None, typer.Option(help="nats that each token's law may stray from the target's; default: none")]
 BudgetOption = Annotated[float | None, typer.Option(help="nats that the whole text may stray; default: as many as its tokens do")]
+TlsCaOption = Annotated[Path | None, typer.Option(help="PEM CA that signed the endpoint's certificate: reach it by TLS")]
+TlsCertOption = Annotated[Path | None, typer.Option(help="PEM certificate to show to an endpoint that asks for one")]
+TlsKeyOption = Annotated[Path | None, typer.Option(help="PEM private key of --tls-cert")]
+TokenFileOption = Annotated[
+    Path | None, typer.Option(help="file with the token that the endpoint asks for; default: the environment variable CACTUS_TOKEN")
+]
+InsecureTokensOption = Annotated[bool, typer.Option("--insecure-tokens", help="send the token in plain text too, where the link is safe")]
 _By = Literal["model", "lookup", "nothing"]
 _ANY_LENGTH = 1 << 30  # what is looked up has no end of its own
 _SWITCH_S = 0.0005  # a drafter's thread is not to hold up what comes from the link for Python's usual 5 ms
@@ -47,7 +58,7 @@ DEFAULT_PROMPT = "class Queue:\n    def __init__(self"
 
 def generate(
     prompt: PromptArgument = DEFAULT_PROMPT,
-    endpoint: EndpointOption = DEFAULT_ENDPOINT,
+    endpoint: EndpointOption = None,
     draft: Annotated[
         str | None, typer.Option(help="a draft: folder of `cactus export`, checkpoint, or hub name; default: the demo's")
     ] = None,
@@ -98,13 +109,22 @@ def generate(
     ] = False,
     explain: Annotated[bool, typer.Option("--explain", help="say what the tuner measured, expected and chose")] = False,
     patience: Annotated[float, typer.Option(min=0.0, help="seconds to try a lost link again before giving up")] = 30.0,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    token_file: TokenFileOption = None,
+    insecure_tokens: InsecureTokensOption = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="also write the text, its tokens and the sums to this file")] = None,
 ) -> None:
     """Complete a prompt at an endpoint, drafting here. Each token is coloured by where it came from."""
     from cactus_core.errors import InvalidInput
     from cactus_core.sampling import SamplingParams
     from edge.client import Client, Drafting
+    from edge.credentials import Credentials
+    from edge.link import Endpoint
     from edge.tuning.tree_tuner import Objective
+
+    credentials = Credentials(tls_ca, tls_cert, tls_key, token_file, insecure_tokens)
 
     sys.setswitchinterval(_SWITCH_S)
     if logprobs and json_file is None:
@@ -128,30 +148,27 @@ def generate(
         raise InvalidInput("--plain drafts nothing and --lookup from the text; give one or the other")
     source = draft or demo_model("draft")
     by: _By = "nothing" if plain else "lookup" if lookup else "model"
-    completion = asyncio.run(
-        _generate(prompt, endpoint, source, complete, drafting, by=by, support=support, padded=padded, explain=explain)
-    )
+    there = Endpoint(*(endpoint or [DEFAULT_ENDPOINT]), padded=padded, credentials=credentials)
+    completion = asyncio.run(_generate(prompt, there, source, complete, drafting, by=by, support=support, explain=explain))
     if json_file is not None:
         json_file.write_text(json.dumps({"seed": seed, **completion.as_record()}, indent=1) + "\n", "utf8")
 
 
 async def _generate(
     prompt: str,
-    address: str,
+    there: Endpoint,
     source: str,
     complete: Callable[[Client, Completion], AsyncIterator[Piece | Retraction]],
     drafting: Drafting,
     *,
     by: _By,
     support: int | None,
-    padded: bool,
     explain: bool,
 ) -> Completion:
     from edge.client import Client
     from edge.completion import Completion, Retraction
     from edge.exporting.checkpoint import locate
     from edge.exporting.draft_folder import draft_folder
-    from edge.link import Endpoint
     from edge.terminal import Terminal
     from edge.tokenizer import Tokenizer
 
@@ -159,7 +176,7 @@ async def _generate(
     tokenizer = Tokenizer.load(folder)
     drafter = _drafter(by, folder, tokenizer.vocab_size, support)
     completion, terminal = Completion(prompt), Terminal(prompt)
-    async with Endpoint(address, padded=padded) as endpoint:
+    async with there as endpoint:
         async for piece in complete(Client(endpoint, tokenizer, drafter, drafting), completion):
             if isinstance(piece, Retraction):
                 terminal.take_back(piece)
@@ -258,14 +275,25 @@ def acceptance_of(
     return Acceptance(rule or DEFAULT_RULE, relaxation or "", strength or 0.0, math.inf if budget is None else budget)
 
 
-def describe(endpoint: EndpointOption = DEFAULT_ENDPOINT) -> None:
+def describe(
+    endpoint: EndpointOption = None,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    token_file: TokenFileOption = None,
+    insecure_tokens: InsecureTokensOption = False,
+) -> None:
     """Say what an endpoint serves. Ends with 0 when it is ready, so that it can be used as a health check."""
+    from edge.credentials import Credentials
     from edge.link import Endpoint
 
+    credentials = Credentials(tls_ca, tls_cert, tls_key, token_file, insecure_tokens)
+
     async def ask() -> None:
-        async with Endpoint(endpoint) as there:
+        async with Endpoint(*(endpoint or [DEFAULT_ENDPOINT]), credentials=credentials) as there:
             served = await there.describe()
-        print(f"{endpoint} serves {served.model}")
+            address = there.address
+        print(f"{address} serves {served.model}")
         print(f"vocabulary: {served.vocab_size} tokens, tokenizer {served.fingerprint}; longest text: {served.max_positions} tokens")
         print(f"rules: {', '.join(f'{name} ({label})' for name, label in served.rules.items())}")
         print(f"relaxations: {', '.join(f'{name} ({strength})' for name, strength in served.relaxations.items())}")

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from cactus_core.acceptance import Acceptance
-from cactus_core.errors import Mismatch, Unavailable
+from cactus_core.errors import LimitExceeded, Mismatch, Unavailable
 from cactus_core.sampling import SamplingParams
 from cactus_core.session import Limits, Request, Served
 from edge.alone import DraftAlone
@@ -133,7 +133,7 @@ class Client:
     async def _rounds(self, request: Request, limits: Limits, summary: Summary) -> AsyncGenerator[Round, None]:
         """Until the text ends, over one stream after the other."""
         backoff, opened = Backoff(self._drafting.patience_s), time.monotonic()
-        alone, is_lost = None, False
+        alone, is_served, is_lost = None, False, False
         committed: list[int] = []
         spent = 0.0
         if self._drafter is not None and self._drafting.goes_on_alone and request.acceptance.is_coupled:
@@ -146,6 +146,7 @@ class Client:
                     self._endpoint.open(asked) as link,
                     aclosing(self._family(link, asked, limits, summary)) as rounds,
                 ):
+                    is_served = True
                     async for done in rounds:
                         backoff.succeeded()
                         summary.num_resumes += is_lost
@@ -158,9 +159,12 @@ class Client:
                         if done.finish is not None:
                             return
                 request = replace(request, decode_alone=True)  # the plan is to draft no more
-            except Unavailable as error:
-                wait_s = backoff.failed()
-                if wait_s is None or not summary.num_tokens:  # what never worked is not waited for
+            except (Unavailable, LimitExceeded) as error:
+                asked_s = error.retry_after_s if isinstance(error, LimitExceeded) else None
+                if isinstance(error, LimitExceeded) and asked_s is None:  # waiting would not help
+                    raise
+                wait_s = backoff.failed(asked_s or 0.0)
+                if wait_s is None or (asked_s is None and not is_served):  # what never worked is not waited for
                     raise
                 _log.info("%s: trying again in %.2f s", error, wait_s)
                 is_lost = True

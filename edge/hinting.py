@@ -193,7 +193,8 @@ class _HintedStream:
     def decided(self, decision: Decision) -> Round:
         """Takes in the next of the text, and what it tells of link, cloud and drafts."""
         now = time.monotonic()
-        tree, sent = self._sent[decision.round]
+        # A verifier that took the text over from another has not heard of the first trees.
+        tree, sent = self._sent[max(decision.round, self._acknowledged)]
         if decision.round > self._acknowledged:
             self._round_trip_s = now - sent - decision.hint_age_s
             self._tuner.came_back(self._round_trip_s)

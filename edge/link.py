@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import grpc
 import grpc.aio
@@ -22,6 +22,7 @@ from cactus_core.wire import codec
 from cactus_core.wire.padding import pad
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
+from edge.credentials import Credentials
 
 CONNECT_TIMEOUT_S = 10.0
 # A link that is silent for so long is asked whether it still is one; a connection that was lost is soon tried again.
@@ -40,55 +41,134 @@ Call: TypeAlias = grpc.aio.StreamStreamCall[pb.EdgeFrame, pb.CloudFrame]
 
 
 class Endpoint:
-    """A verifier's address, `host:port`; an async context that holds one channel for any number of requests."""
+    """Where requests go: a verifier's or a gateway's address, `host:port`, and others that stand in for it. An async context that holds
+    a channel to each, for any number of requests.
+    """
 
-    def __init__(self, address: str, *, padded: bool = False) -> None:
-        """`padded`: frames are of few sizes, both ways, so that they tell a listener less (cactus_core/wire/padding.py)."""
-        self.address = address
+    def __init__(self, *addresses: str, padded: bool = False, credentials: Credentials | None = None) -> None:
+        """One of `addresses` is used until it is lost, then the next, and after the last the first again.
+
+        `padded`: frames are of few sizes, both ways, so that they tell a listener less (cactus_core/wire/padding.py).
+
+        Entering the context raises `InvalidInput` for `credentials` that cannot be used.
+        """
+        self._addresses = addresses
+        self._credentials = credentials or Credentials()
+        self._place = 0
         self._padded = padded
 
+    @property
+    def address(self) -> str:
+        """The one in use."""
+        return self._addresses[self._place]
+
     async def __aenter__(self) -> Self:
-        self._channel = grpc.aio.insecure_channel(self.address, options=_CHANNEL)
-        self._stub = pb_grpc.SpeculationStub(self._channel)
+        self._channels = {address: self._credentials.channel(address, _CHANNEL) for address in self._addresses}
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self._channel.close(None)
+        for channel in self._channels.values():
+            await channel.close(None)
 
     async def describe(self) -> Served:
-        """What is served there. Raises `Unavailable` when nothing answers."""
-        try:
-            return codec.unpack_served(await self._stub.Describe(pb.DescribeRequest(), timeout=CONNECT_TIMEOUT_S))
-        except grpc.aio.AioRpcError as error:
-            raise self._ours(error) from None
+        """What is served there. Raises `Unavailable` when nothing answers at any address, `Unauthenticated` to whom it says nothing."""
+        for _ in self._addresses[1:]:
+            try:
+                return await self._describe()
+            except Unavailable:
+                continue
+        return await self._describe()
+
+    async def _describe(self) -> Served:
+        address = self.address
+        metadata = self._credentials.metadata(address)
+        async with self._leaving_when_lost(address):
+            try:
+                return codec.unpack_served(
+                    await self._stub(address).Describe(pb.DescribeRequest(), timeout=CONNECT_TIMEOUT_S, metadata=metadata)
+                )
+            except grpc.aio.AioRpcError as error:
+                if _is_unreachable(error) and (reason := await self._credentials.why_unreachable(address)):
+                    raise Unavailable(reason) from None
+                raise
+        raise AssertionError("it has returned")
 
     @asynccontextmanager
     async def open(self, request: Request) -> AsyncIterator[Link]:
-        """A stream for one request. It is ended, not cancelled, when the context is left in peace."""
-        call = self._stub.Speculate()
-        link = Link(call, padded=self._padded)
+        """A stream for one request, at the first address that takes it. It is ended, not cancelled, when the context is left in peace."""
+        address, call = await self._opened(request)
         try:
-            opening = codec.pack_request(request)
-            opening.padded = self._padded
-            await link.send(pb.EdgeFrame(open=opening))
-            await call.read()
-            yield link
-        except grpc.aio.AioRpcError as error:
-            raise self._ours(error) from None
-        except asyncio.InvalidStateError:  # the call had ended before we wrote: its status says why
-            raise error_for((await call.code()).name, await call.details()) from None
-        else:
-            await _end(call)
+            async with self._leaving_when_lost(address, call):
+                yield Link(call, padded=self._padded)
+                await _end(call)
         finally:
             call.cancel()  # nothing to a call that has ended
 
-    def _ours(self, error: grpc.aio.AioRpcError) -> CactusError:
-        code, details = error.code().name, error.details() or ""
-        if details == _CUT:
-            return Unavailable(f"the connection to {self.address} was lost in the middle of the request; send it again")
-        if code == "DEADLINE_EXCEEDED" or (code == "UNAVAILABLE" and "connect" in details):
-            return Unavailable(f"cannot reach {self.address}: start a cluster there with `cactus up`, or name another with --endpoint")
-        return error_for(code, details)
+    async def _opened(self, request: Request) -> tuple[str, Call]:
+        opening = codec.pack_request(request)
+        opening.padded = self._padded
+        num_left = len(self._addresses)
+        while True:
+            num_left -= 1
+            address = self.address
+            call = self._stub(address).Speculate(metadata=self._credentials.metadata(address))
+            try:
+                async with self._leaving_when_lost(address, call):
+                    await Link(call, padded=self._padded).send(pb.EdgeFrame(open=opening))
+                    await call.read()
+            except BaseException as error:
+                call.cancel()
+                if not isinstance(error, Unavailable) or not num_left:
+                    raise
+            else:
+                return address, call
+
+    def _stub(self, address: str) -> pb_grpc.SpeculationStub:
+        return pb_grpc.SpeculationStub(self._channels[address])
+
+    @asynccontextmanager
+    async def _leaving_when_lost(self, address: str, call: Call | None = None) -> AsyncIterator[None]:
+        """Tells in our words how a call to `address` failed. When that can no longer be had the next address is in use."""
+        try:
+            try:
+                yield
+            except grpc.aio.AioRpcError as error:
+                raise _ours(address, error) from None
+            except asyncio.InvalidStateError:  # the call had ended before we wrote: its status says why
+                if call is None:
+                    raise
+                raise await _status_of(call) from None
+        except Unavailable:
+            if address == self.address:  # else another request has seen it before
+                self._place = (self._place + 1) % len(self._addresses)
+            raise
+
+
+def _ours(address: str, error: grpc.aio.AioRpcError) -> CactusError:
+    code, details = error.code().name, error.details() or ""
+    if details == _CUT:
+        return Unavailable(f"the connection to {address} was lost in the middle of the request; send it again")
+    if _is_unreachable(error):
+        return Unavailable(f"cannot reach {address}: start a cluster there with `cactus up`, or name another with --endpoint")
+    return error_for(code, details, _retry_after_s(error.trailing_metadata()))
+
+
+def _is_unreachable(error: grpc.aio.AioRpcError) -> bool:
+    code, details = error.code().name, error.details() or ""
+    return code == "DEADLINE_EXCEEDED" or (code == "UNAVAILABLE" and "connect" in details)
+
+
+async def _status_of(call: Call) -> CactusError:
+    """What a call that has ended says."""
+    details = await call.details() or "the stream ended before the text did"
+    return error_for((await call.code()).name, details, _retry_after_s(await call.trailing_metadata()))
+
+
+def _retry_after_s(metadata: Iterable[Any] | None) -> float | None:
+    for key, value in metadata or ():
+        if key == "retry-after-ms" and str(value).isdecimal():
+            return int(value) / 1e3
+    return None
 
 
 async def _end(call: Call) -> None:
@@ -125,5 +205,5 @@ class Link:
     async def next_decision(self) -> Decision:
         frame = await self._call.read()
         if not isinstance(frame, pb.CloudFrame):
-            raise error_for((await self._call.code()).name, await self._call.details() or "the stream ended before the text did")
+            raise await _status_of(self._call)
         return codec.unpack_decision(frame.decision)

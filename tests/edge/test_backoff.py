@@ -44,6 +44,18 @@ def test_patience_ends_so_long_after_the_first_failure(world):
     assert backoff.failed() is None
 
 
+def test_no_wait_is_shorter_than_what_the_other_side_asked_for(world):
+    backoff = Backoff(first_s=0.1)
+    assert backoff.failed(at_least_s=5.0) == pytest.approx(5.1)
+    world.chance = 0.0
+    assert backoff.failed(at_least_s=5.0) == 5.0
+    assert backoff.failed() == 0.0
+
+
+def test_what_is_asked_for_is_not_waited_for_beyond_patience(world):
+    assert Backoff(patience_s=30.0).failed(at_least_s=31.0) is None
+
+
 def test_without_patience_the_first_failure_is_the_end(world):
     assert Backoff(patience_s=0.0).failed() is None
 

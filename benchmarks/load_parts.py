@@ -1,0 +1,152 @@
+"""The parts of the load's benchmark, each for a process of its own: a stub of a verifier, a gateway, and clients.
+
+The STUB has no model: it answers Open with Opened, and each further frame at once with a decision of four tokens, over real gRPC.
+Knows frames; knows nothing of what is made of the times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import numpy as np
+
+from cactus_core.acceptance import Acceptance
+from cactus_core.coupled import CoupledTree
+from cactus_core.rules import COUPLED
+from cactus_core.session import Hint, Limits, Request, Served
+from cactus_core.wire import codec, varints
+from cactus_core.wire.v1 import speculation_pb2 as pb
+from cloud.serving import SERVICE, server_options
+from cluster.gateway import GatewayServer
+from cluster.router import Router
+
+Serve = Callable[..., Awaitable[None]]
+_ACCEPTED = (101, 102, 103)
+_NODES = 24  # of a tree: what the demo's edges send over most links
+_PROMPT = tuple(range(64))
+_PAGE_BYTES = 4096
+
+
+async def stub_verifier(serve: Serve) -> None:
+    server = grpc.aio.server(options=server_options(Limits()))
+    accepted = varints.encode(np.array(_ACCEPTED))
+
+    async def speculate(_: object, context: Any) -> None:
+        base = len(_PROMPT)
+        await context.read()
+        await context.write(pb.CloudFrame(opened=pb.Opened(base=base, credits=8)).SerializeToString())
+        while isinstance(frame := await context.read(), bytes):
+            if (asked := pb.EdgeFrame.FromString(frame)).WhichOneof("kind") == "close":
+                return
+            decision = pb.Decision(
+                round=asked.draft_tree.round,
+                base=base,
+                num_accepted=len(_ACCEPTED),
+                final_token=7,
+                logprobs=(-0.5, -0.25, -0.125, -1.0),
+                timings=pb.Timings(verify_s=0.001),
+                credits=8,
+                accepted_varints=accepted,
+            )
+            base += len(_ACCEPTED) + 1
+            await context.write(pb.CloudFrame(decision=decision).SerializeToString())
+
+    async def describe(_: bytes, context: Any) -> bytes:
+        return codec.pack_served(Served("stub", "", 1 << 17, 1 << 20, Limits(), {}, {})).SerializeToString()
+
+    handlers = {
+        "Speculate": grpc.stream_stream_rpc_method_handler(speculate),
+        "Describe": grpc.unary_unary_rpc_method_handler(describe),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        await serve(f"127.0.0.1:{port}")
+    finally:
+        await server.stop(None)
+
+
+async def gateway(serve: Serve, replica: str) -> None:
+    async def use() -> tuple[float, float]:
+        """Resident KB, and seconds of processor time so far."""
+        resident = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+        return resident * _PAGE_BYTES / 1024, time.process_time()
+
+    async with GatewayServer("127.0.0.1:0", Router([replica])) as server:
+        await server.ready()
+        await serve(f"127.0.0.1:{server.port}", use=use)
+
+
+async def clients(serve: Serve) -> None:
+    """Streams to any address, each over a connection of its own, as edges have."""
+    streams: list[_Stream] = []
+    stack = AsyncExitStack()
+
+    async def open_(address: str, num_streams: int) -> None:
+        for _ in range(num_streams):
+            streams.append(await stack.enter_async_context(_Stream(address)))
+
+    async def drive(rounds_per_s: float, starts_at: float, lasts_s: float) -> list[list[float]]:
+        """Of each stream the delays of its rounds in seconds, each from when it was due. `rounds_per_s` are of all streams together."""
+        interval = len(streams) / rounds_per_s
+        async with asyncio.TaskGroup() as group:
+            driven = [
+                group.create_task(stream.drive(starts_at + interval * place / len(streams), interval, starts_at + lasts_s))
+                for place, stream in enumerate(streams)
+            ]
+        return [task.result() for task in driven]
+
+    async def close() -> None:
+        await stack.aclose()
+        streams.clear()
+
+    try:
+        await serve(None, open=open_, drive=drive, close=close)
+    finally:
+        await close()
+
+
+class _Stream:
+    """One request over one connection."""
+
+    def __init__(self, address: str) -> None:
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+        self._channel = grpc.aio.insecure_channel(address, options=options)
+        self._round = 0
+
+    async def __aenter__(self) -> _Stream:
+        channel: Any = self._channel
+        self._call = channel.stream_stream(f"/{SERVICE}/Speculate")()
+        request = Request(_PROMPT, 1 << 19, 1, "", acceptance=Acceptance(COUPLED), decode_alone=True)
+        await self._call.write(pb.EdgeFrame(open=codec.pack_request(request)).SerializeToString())
+        await self._call.read()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._call.write(pb.EdgeFrame(close=pb.Close()).SerializeToString())
+        await self._call.done_writing()
+        while isinstance(await self._call.read(), bytes):
+            pass
+        await self._channel.close(None)
+
+    async def drive(self, due: float, interval: float, until: float) -> list[float]:
+        """A round each `interval` seconds, or as soon after as the one before allows. Moments are on the system's monotonic clock."""
+        delays = []
+        tree = CoupledTree(len(_PROMPT), np.arange(_NODES) + 200, np.arange(_NODES) - 1)
+        while due < until:
+            await asyncio.sleep(max(due - time.monotonic(), 0.0))
+            self._round += 1
+            hint = codec.pack_hint(Hint(self._round, tree, math.inf))
+            await self._call.write(pb.EdgeFrame(draft_tree=hint).SerializeToString())
+            await self._call.read()
+            delays.append(time.monotonic() - due)
+            due += interval
+        return delays

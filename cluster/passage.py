@@ -1,0 +1,191 @@
+"""One edge's stream, passed on to a replica and back; when that dies, to another, which goes on where the text stood.
+
+Frames are passed as the bytes that they came as. What is sent waits until the other side takes it, both ways, so that a slow reader
+slows down only whom it listens to. Knows calls and their statuses; knows nothing of models, and of decisions only that they come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from cactus_core.errors import Unavailable
+from cluster.peek import CLOSE, decision_in
+from cluster.replicas import Call, Replicas
+from cluster.resumption import Resumption
+from cluster.router import Opening, Router
+
+_OPEN_TIMEOUT_S = 10.0  # a replica answers Open before it reads the prompt
+_PATIENCE_S = 10.0  # how long a text that has begun waits for a replica
+_MOST_REPLICAS = 16  # a text that kills so many is no accident
+_RETRY_S = 0.1
+_END_S = 5.0  # after that a stream whose edge has gone is torn
+_LOST = "the verifier behind this gateway was lost in the middle of the request; send it again"
+_UNREACHED = "the verifier behind this gateway cannot be reached; try again in a few seconds"
+_OWN_WORDS = "the verifier is "  # loading, or stopping
+_log = logging.getLogger(__name__)
+
+# How a call reports its own end, and how a write to one that has just ended fails.
+_ENDED = (grpc.aio.AioRpcError, asyncio.InvalidStateError)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a replica ended a stream: what the edge is to be told."""
+
+    code: grpc.StatusCode
+    details: str = ""
+    metadata: tuple[tuple[str, str | bytes], ...] = ()
+
+    @classmethod
+    async def of(cls, call: Call) -> Ending:
+        trailing: Any = await call.trailing_metadata()
+        return cls(await call.code(), await call.details() or "", tuple(trailing or ()))
+
+    @property
+    def line(self) -> str:
+        """What is said of a replica that was lost: its own words, where it had any."""
+        return self.details if self.details.startswith(_OWN_WORDS) else _UNREACHED
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it was the replica that failed, and not the request."""
+        if self.code is grpc.StatusCode.INTERNAL:  # in gRPC's words, of a connection that broke under a call
+            return "Internal error from Core" in self.details or "RST_STREAM" in self.details
+        return self.code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+
+
+class Passage:
+    """Of one stream of `context`, which begins with the frame `first`, for `tenant`. Its `up` and `down` run beside each other, once.
+
+    Raises `InvalidInput` where `first` opens nothing.
+    """
+
+    def __init__(self, context: Any, first: bytes, tenant: str, router: Router, replicas: Replicas) -> None:
+        self._context, self._tenant, self._router, self._replicas = context, tenant, router, replicas
+        self._resumption = Resumption(first)
+        self._call: Call | None = None  # where frames from the edge go at once; None while there is no replica
+        self._speaking = asyncio.Lock()  # one at a time writes to a replica
+        self._has_room, self._edge_is_done = asyncio.Event(), asyncio.Event()
+        self._is_abandoned = self._was_opened = False  # the edge has gone; it was told of its opening
+        self._num_replicas = 0  # that took this text up
+        self._failed: set[str] = set()  # since the last decision
+        self._failing_since: float | None = None
+
+    async def up(self) -> None:
+        """Until the edge says no more."""
+        while isinstance(frame := await self._context.read(), bytes):
+            async with self._speaking:
+                self._resumption.sent(frame)
+                if self._call is not None:
+                    with contextlib.suppress(*_ENDED):  # whoever reads from the call learns why, and has it sent again elsewhere
+                        await self._call.write(frame)
+            while not self._resumption.has_room:
+                self._has_room.clear()
+                await self._has_room.wait()
+        self._edge_is_done.set()
+        async with self._speaking:
+            if self._call is not None:
+                with contextlib.suppress(*_ENDED):
+                    await self._call.done_writing()
+
+    async def down(self) -> Ending:
+        """Until a replica ends the stream for good. Raises `Unavailable` where there is none to go on with."""
+        failure = Unavailable(_UNREACHED)
+        while True:
+            address = await self._chosen(failure)
+            self._router.opened(address)
+            self._replicas.hold(address)
+            try:
+                ending = await self._through(address)
+            finally:
+                self._call = None
+                self._router.closed(address)
+                await self._replicas.release(address, self._router.addresses)
+            if not ending.is_lost or self._is_abandoned:
+                return ending
+            if self._resumption.is_complete:
+                await self._edge_is_done.wait()  # an edge has the last word
+                return Ending(grpc.StatusCode.OK)
+            if not self._resumption.can_go_on or self._num_replicas >= _MOST_REPLICAS:
+                raise Unavailable(_LOST)
+            _log.info("%s was lost: %s", address, ending.details)
+            failure = Unavailable(ending.line)
+            self._failing_since = self._failing_since or time.monotonic()
+            self._failed.add(address)
+
+    async def end_in_peace(self, down: asyncio.Task[Ending]) -> None:
+        """The edge has gone: ends what it no longer hears, and `down` with it. A call that is torn costs native memory (grpc#43360)."""
+        self._is_abandoned = True
+        try:
+            async with asyncio.timeout(_END_S), self._speaking:
+                if self._call is None:
+                    down.cancel()
+                else:
+                    with contextlib.suppress(*_ENDED):
+                        await self._call.write(CLOSE)
+                        await self._call.done_writing()
+                await asyncio.wait({down})
+        except TimeoutError:
+            down.cancel()
+        await asyncio.gather(down, return_exceptions=True)
+
+    async def _chosen(self, failure: Unavailable) -> str:
+        """The next replica. A text that has begun waits for one; what never worked is not waited for."""
+        while True:
+            opening = Opening(self._tenant, self._resumption.model, self._resumption.text)
+            try:
+                return self._router.choose(opening, self._failed)
+            except Unavailable as error:
+                if self._failing_since is None:
+                    raise
+                if not self._was_opened or time.monotonic() - self._failing_since > _PATIENCE_S:
+                    raise failure from error
+                await asyncio.sleep(_RETRY_S)
+                self._failed = set()
+
+    async def _through(self, address: str) -> Ending:
+        """Until the replica there ends the stream, or is lost."""
+        call = self._replicas.speculate(address, self._tenant)
+        try:
+            async with self._speaking:
+                for said in self._resumption.frames():
+                    await call.write(said)
+                if self._edge_is_done.is_set():
+                    await call.done_writing()
+                self._call = call
+            async with asyncio.timeout(_OPEN_TIMEOUT_S):
+                opened = await call.read()
+            self._num_replicas += 1
+            if isinstance(opened, bytes) and not self._was_opened:  # else the edge was told, by the replica before
+                await self._tell(opened)
+            while isinstance(frame := await call.read(), bytes):
+                await self._tell(frame)
+        except TimeoutError:
+            return Ending(grpc.StatusCode.UNAVAILABLE, _UNREACHED)
+        except _ENDED:
+            return await Ending.of(call)
+        except Unavailable as error:  # what came from there cannot be read
+            return Ending(grpc.StatusCode.UNAVAILABLE, str(error))
+        finally:
+            call.cancel()  # nothing to a call that has ended
+        return await Ending.of(call)
+
+    async def _tell(self, frame: bytes) -> None:
+        decision = decision_in(frame)
+        if decision is None:
+            self._was_opened = True
+        else:
+            self._resumption.decided(decision)
+            self._has_room.set()
+            if self._failing_since is not None:
+                self._failed, self._failing_since = set(), None
+        if not self._is_abandoned:
+            await self._context.write(frame)
