@@ -29,6 +29,7 @@ _CHANNEL = [
     ("grpc.enable_retries", 0),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),  # of every ping, a keepalive's too: gRPC would wait a minute
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 10_000),  # in spite of its name: how long one attempt may take
     ("grpc.max_reconnect_backoff_ms", 2_000),
