@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import resource
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ Serve = Callable[..., Awaitable[None]]
 _ACCEPTED = (101, 102, 103)
 _NODES = 24  # of a tree: what the demo's edges send over most links
 _PROMPT = tuple(range(64))
-_PAGE_BYTES = 4096
+_TREE = CoupledTree(len(_PROMPT), np.arange(_NODES) + 200, np.arange(_NODES) - 1)
+_PAGE_BYTES = resource.getpagesize()
 
 
 async def stub_verifier(serve: Serve) -> None:
@@ -77,22 +78,33 @@ async def stub_verifier(serve: Serve) -> None:
 async def gateway(serve: Serve, replica: str) -> None:
     async def use() -> tuple[float, float]:
         """Resident KB, and seconds of processor time so far."""
-        resident = int(Path("/proc/self/statm").read_text("ascii").split()[1])
-        return resident * _PAGE_BYTES / 1024, time.process_time()
+        return _resident_kb(), time.process_time()
 
     async with GatewayServer("127.0.0.1:0", Router([replica])) as server:
         await server.ready()
         await serve(f"127.0.0.1:{server.port}", use=use)
 
 
-async def clients(serve: Serve) -> None:
-    """Streams to any address, each over a connection of its own, as edges have."""
-    streams: list[_Stream] = []
-    stack = AsyncExitStack()
+def _resident_kb() -> float:
+    """Where the system does not tell, nothing."""
+    try:
+        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * _PAGE_BYTES / 1024
+    except OSError:
+        return math.nan
 
-    async def open_(address: str, num_streams: int) -> None:
-        for _ in range(num_streams):
-            streams.append(await stack.enter_async_context(_Stream(address)))
+
+async def clients(serve: Serve) -> None:
+    """Streams to any address."""
+    channels: list[grpc.aio.Channel] = []
+    streams: list[_Stream] = []
+
+    async def open_(address: str, num_streams: int, num_connections: int) -> None:
+        """Edges have a connection each; those of one device, or behind another gateway, share one."""
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+        channels.extend(grpc.aio.insecure_channel(address, options=options) for _ in range(num_connections))
+        streams.extend(_Stream(channels[place % num_connections]) for place in range(num_streams))
+        for stream in streams:
+            await stream.open()
 
     async def drive(rounds_per_s: float, starts_at: float, lasts_s: float) -> list[list[float]]:
         """Of each stream the delays of its rounds in seconds, each from when it was due. `rounds_per_s` are of all streams together."""
@@ -105,8 +117,12 @@ async def clients(serve: Serve) -> None:
         return [task.result() for task in driven]
 
     async def close() -> None:
-        await stack.aclose()
+        for stream in streams:
+            await stream.close()
+        for channel in channels:
+            await channel.close(None)
         streams.clear()
+        channels.clear()
 
     try:
         await serve(None, open=open_, drive=drive, close=close)
@@ -115,38 +131,34 @@ async def clients(serve: Serve) -> None:
 
 
 class _Stream:
-    """One request over one connection."""
+    """One request."""
 
-    def __init__(self, address: str) -> None:
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
-        self._channel = grpc.aio.insecure_channel(address, options=options)
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
         self._round = 0
 
-    async def __aenter__(self) -> _Stream:
-        channel: Any = self._channel
-        self._call = channel.stream_stream(f"/{SERVICE}/Speculate")()
+    async def open(self) -> None:
+        self._call = self._channel.stream_stream(f"/{SERVICE}/Speculate")()
         request = Request(_PROMPT, 1 << 19, 1, "", acceptance=Acceptance(COUPLED), decode_alone=True)
         await self._call.write(pb.EdgeFrame(open=codec.pack_request(request)).SerializeToString())
         await self._call.read()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._call.write(pb.EdgeFrame(close=pb.Close()).SerializeToString())
-        await self._call.done_writing()
-        while isinstance(await self._call.read(), bytes):
-            pass
-        await self._channel.close(None)
 
     async def drive(self, due: float, interval: float, until: float) -> list[float]:
         """A round each `interval` seconds, or as soon after as the one before allows. Moments are on the system's monotonic clock."""
         delays = []
-        tree = CoupledTree(len(_PROMPT), np.arange(_NODES) + 200, np.arange(_NODES) - 1)
+        frame = pb.EdgeFrame(draft_tree=codec.pack_hint(Hint(1, _TREE, math.inf)))
         while due < until:
             await asyncio.sleep(max(due - time.monotonic(), 0.0))
             self._round += 1
-            hint = codec.pack_hint(Hint(self._round, tree, math.inf))
-            await self._call.write(pb.EdgeFrame(draft_tree=hint).SerializeToString())
+            frame.draft_tree.round = self._round
+            await self._call.write(frame.SerializeToString())
             await self._call.read()
             delays.append(time.monotonic() - due)
             due += interval
         return delays
+
+    async def close(self) -> None:
+        await self._call.write(pb.EdgeFrame(close=pb.Close()).SerializeToString())
+        await self._call.done_writing()
+        while isinstance(await self._call.read(), bytes):
+            pass

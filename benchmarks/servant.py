@@ -6,7 +6,7 @@ Knows questions and answers; knows nothing of what is asked.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -15,11 +15,11 @@ from typing import Any
 _PATIENCE_S = 180.0
 
 Answer = Callable[..., Awaitable[Any]]
-Part = Callable[..., Awaitable[None]]  # what runs in the process: is given `serve` and the arguments of `servant`
+Part = Callable[..., Coroutine[Any, Any, None]]  # what runs in the process: is given `serve` and the arguments of `servant`
 
 
 class Servant:
-    """This end of the pipe. A question is the name of what to do, with arguments; it may be asked now and its answer be had later."""
+    """The end of the pipe that asks. A question is the name of what to do, with arguments."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
@@ -30,6 +30,7 @@ class Servant:
         return self.answer()
 
     def begin(self, what: str, *arguments: Any) -> None:
+        """Asks; one `answer` is to follow."""
         self._pipe.send((what, arguments))
 
     def answer(self) -> Any:

@@ -55,28 +55,24 @@ class GatewayService:
         raise AssertionError("the status ended the call")
 
     async def _speculate(self, _: object, context: Any) -> None:
-        async with errors_as_status(context):
-            first = await context.read()
-            if not isinstance(first, bytes):
-                raise InvalidInput("a stream must begin with Open")
-            ending = await self._passed(Passage(context, first, caller_of(context), self._router, self._replicas))
-            if ending.code is not grpc.StatusCode.OK:
-                await context.abort(ending.code, ending.details, ending.metadata)
-
-    async def _passed(self, passage: Passage) -> Ending:
-        up, down = asyncio.create_task(passage.up()), asyncio.create_task(passage.down())
         try:
-            await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
-            if up.done():
-                up.result()  # raises where the edge could not be listened to
-            await asyncio.wait({down})
-            return down.result()
+            ending = await self._passed(context)
+        except CactusError as error:
+            async with errors_as_status(context):
+                raise error from None
+        if ending.code is not grpc.StatusCode.OK:
+            await context.abort(ending.code, ending.details, ending.metadata)
+
+    async def _passed(self, context: Any) -> Ending:
+        first = await context.read()
+        if not isinstance(first, bytes):
+            raise InvalidInput("a stream must begin with Open")
+        passage = Passage(context, first, caller_of(context), self._router, self._replicas)
+        try:
+            return await passage.run()
         finally:
-            up.cancel()
-            if down.done():
-                down.cancelled() or down.exception()  # has been seen
-            else:
-                leaving = asyncio.create_task(passage.end_in_peace(down))
+            if not passage.is_over:
+                leaving = asyncio.create_task(passage.end_in_peace())
                 self._leaving.add(leaving)
                 leaving.add_done_callback(self._leaving.discard)
 

@@ -63,23 +63,75 @@ class Ending:
 
 
 class Passage:
-    """Of one stream of `context`, which begins with the frame `first`, for `tenant`. Its `up` and `down` run beside each other, once.
+    """Of one stream of `context`, which begins with the frame `first`, for `tenant`. It is `run` once.
 
-    Raises `InvalidInput` where `first` opens nothing.
+    Raises `InvalidInput` where `first` opens nothing. A thousand of them wait at a time: what each holds is kept small.
     """
+
+    __slots__ = (
+        "_call",
+        "_context",
+        "_down",
+        "_edge_is_done",
+        "_failed",
+        "_failing_since",
+        "_has_last_word",
+        "_has_room",
+        "_is_abandoned",
+        "_listener",
+        "_num_replicas",
+        "_replicas",
+        "_resumption",
+        "_router",
+        "_speaking",
+        "_tenant",
+        "_was_opened",
+    )
 
     def __init__(self, context: Any, first: bytes, tenant: str, router: Router, replicas: Replicas) -> None:
         self._context, self._tenant, self._router, self._replicas = context, tenant, router, replicas
         self._resumption = Resumption(first)
+        self._listener: asyncio.Task[Any] | None = None  # who waits for the edge, as long as it does
+        self._down: asyncio.Task[Ending] | None = None
         self._call: Call | None = None  # where frames from the edge go at once; None while there is no replica
         self._speaking = asyncio.Lock()  # one at a time writes to a replica
-        self._has_room, self._edge_is_done = asyncio.Event(), asyncio.Event()
-        self._is_abandoned = self._was_opened = False  # the edge has gone; it was told of its opening
+        self._has_room: asyncio.Future[None] | None = None
+        self._edge_is_done = self._is_abandoned = self._was_opened = False  # it says no more; it has gone; it was told of its opening
+        self._has_last_word = False  # the edge: its text is complete, and a stream that ended under its hands would be an error there
         self._num_replicas = 0  # that took this text up
         self._failed: set[str] = set()  # since the last decision
         self._failing_since: float | None = None
 
-    async def up(self) -> None:
+    async def run(self) -> Ending:
+        """Until a replica ends the stream for good. Raises `Unavailable` where there is none to go on with.
+
+        When it is cancelled, or listening to the edge fails, `end_in_peace` is to follow.
+        """
+        self._down = asyncio.create_task(self._pass_down())
+        self._down.add_done_callback(self._stop_listening)
+        self._listener = listener = asyncio.current_task()
+        try:
+            await self._pass_up()
+        except asyncio.CancelledError:
+            if self._listener is not None or listener is None or listener.uncancel():
+                raise
+        finally:
+            self._listener = None
+        await asyncio.wait({self._down})
+        return self._down.result()
+
+    @property
+    def is_over(self) -> bool:
+        return self._down is None or self._down.done()
+
+    def _stop_listening(self, down: asyncio.Task[Ending]) -> None:
+        if self._listener is not None and not self._has_last_word:
+            self._listener.cancel()
+            self._listener = None
+        if not down.cancelled():
+            down.exception()  # whoever runs this sees it, or is no longer there
+
+    async def _pass_up(self) -> None:
         """Until the edge says no more."""
         while isinstance(frame := await self._context.read(), bytes):
             async with self._speaking:
@@ -88,16 +140,15 @@ class Passage:
                     with contextlib.suppress(*_ENDED):  # whoever reads from the call learns why, and has it sent again elsewhere
                         await self._call.write(frame)
             while not self._resumption.has_room:
-                self._has_room.clear()
-                await self._has_room.wait()
-        self._edge_is_done.set()
+                self._has_room = asyncio.get_running_loop().create_future()
+                await self._has_room
+        self._edge_is_done = True
         async with self._speaking:
             if self._call is not None:
                 with contextlib.suppress(*_ENDED):
                     await self._call.done_writing()
 
-    async def down(self) -> Ending:
-        """Until a replica ends the stream for good. Raises `Unavailable` where there is none to go on with."""
+    async def _pass_down(self) -> Ending:
         failure = Unavailable(_UNREACHED)
         while True:
             address = await self._chosen(failure)
@@ -112,7 +163,7 @@ class Passage:
             if not ending.is_lost or self._is_abandoned:
                 return ending
             if self._resumption.is_complete:
-                await self._edge_is_done.wait()  # an edge has the last word
+                self._has_last_word = True
                 return Ending(grpc.StatusCode.OK)
             if not self._resumption.can_go_on or self._num_replicas >= _MOST_REPLICAS:
                 raise Unavailable(_LOST)
@@ -121,8 +172,11 @@ class Passage:
             self._failing_since = self._failing_since or time.monotonic()
             self._failed.add(address)
 
-    async def end_in_peace(self, down: asyncio.Task[Ending]) -> None:
-        """The edge has gone: ends what it no longer hears, and `down` with it. A call that is torn costs native memory (grpc#43360)."""
+    async def end_in_peace(self) -> None:
+        """The edge has gone: ends what it no longer hears. A call that is torn costs native memory (grpc#43360)."""
+        down = self._down
+        if down is None:
+            return
         self._is_abandoned = True
         try:
             async with asyncio.timeout(_END_S), self._speaking:
@@ -135,7 +189,7 @@ class Passage:
                 await asyncio.wait({down})
         except TimeoutError:
             down.cancel()
-        await asyncio.gather(down, return_exceptions=True)
+            await asyncio.wait({down})
 
     async def _chosen(self, failure: Unavailable) -> str:
         """The next replica. A text that has begun waits for one; what never worked is not waited for."""
@@ -158,7 +212,7 @@ class Passage:
             async with self._speaking:
                 for said in self._resumption.frames():
                     await call.write(said)
-                if self._edge_is_done.is_set():
+                if self._edge_is_done:
                     await call.done_writing()
                 self._call = call
             async with asyncio.timeout(_OPEN_TIMEOUT_S):
@@ -184,7 +238,8 @@ class Passage:
             self._was_opened = True
         else:
             self._resumption.decided(decision)
-            self._has_room.set()
+            if self._has_room is not None and not self._has_room.done():
+                self._has_room.set_result(None)
             if self._failing_since is not None:
                 self._failed, self._failing_since = set(), None
         if not self._is_abandoned:

@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
-from cactus_core.session import Limits
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
 from cloud.serving import SERVICE, SPELLED_OUT, TENANT
@@ -24,11 +23,12 @@ _CHANNEL: list[tuple[str, int]] = [
     ("grpc.enable_retries", 0),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),  # of every ping, a keepalive's too: gRPC would wait a minute
     ("grpc.http2.max_pings_without_data", 0),  # no end to them: texts may wait for their edges
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 3_000),  # in spite of its name: how long one attempt may take
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.max_receive_message_length", Limits().max_frame_bytes),
+    ("grpc.minimal_stack", 1),  # filters that a replica of ours needs not take two KB off each stream
 ]
 _SPECULATE = f"/{SERVICE}/Speculate"
 

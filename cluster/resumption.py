@@ -5,7 +5,6 @@ Knows the frames of one stream as bytes, and of what is in them as little as tha
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -47,7 +46,7 @@ class Resumption:
         self._committed = bytearray(opening.committed_varints)
         self._length = len(varints.decode(opening.prompt_varints)) + len(varints.decode(opening.committed_varints))
         self._spent = 0.0
-        self._unanswered: deque[bytes] = deque(maxlen=1 if self._is_streamed else None)
+        self._unanswered: list[bytes] = []
         self._has_come = False
         self.is_complete = False
         self.can_go_on = True  # all tokens that have come are known
@@ -69,12 +68,14 @@ class Resumption:
 
     def sent(self, frame: bytes) -> None:
         """A frame came from the edge, after the first."""
+        if self._is_streamed:
+            self._unanswered.clear()
         self._unanswered.append(frame)
 
     def decided(self, decision: pb.Decision) -> None:
         """A decision is about to be passed on to the edge. One that is told again changes nothing."""
         if self._unanswered and not self._is_streamed:
-            self._unanswered.popleft()
+            del self._unanswered[0]
         if decision.base != self._length:
             return
         self._has_come = True

@@ -31,6 +31,7 @@ _CHANNEL = [
     ("grpc.http2.bdp_probe", 0),  # 17 bytes up for nearly every decision, to size windows that our frames never fill
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),  # of every ping, a keepalive's too: gRPC would wait a minute
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 10_000),  # in spite of its name: how long one attempt may take
     ("grpc.max_reconnect_backoff_ms", 2_000),

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import math
+import signal
 import sys
 from asyncio.subprocess import PIPE
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -222,3 +223,30 @@ async def test_gateways_that_are_gone_from_the_start_are_passed_over(small_pair,
     async with Endpoint("127.0.0.1:1", "127.0.0.1:2") as endpoint:
         with pytest.raises(Unavailable, match=r"127\.0\.0\.1:2"):
             await endpoint.describe()
+
+
+@pytest.mark.slow
+async def test_a_replica_that_stands_still_without_a_word_is_given_up(small_pair, verifier):
+    verb = "verifier", "--model", str(small_pair.target), "--device", "cpu", "--memory", "0.05"
+    async with process_of(*verb) as (process, address):
+        router = Router([address])
+        async with GatewayServer("127.0.0.1:0", router) as gateway, Endpoint(f"127.0.0.1:{gateway.port}") as endpoint:
+            await gateway.ready()
+            client = client_of(endpoint, small_pair, None)
+            whole = await complete(client)
+            router.replace([address])
+            moved = await complete(client, relay=Stop(process, router, f"127.0.0.1:{verifier.port}"))
+        process.kill()
+    assert ids(moved) == ids(whole)
+    assert moved.summary.num_resumes == 0
+
+
+class Stop:
+    """The replica is stopped, so that its connections stand open and say nothing; from then on there is another."""
+
+    def __init__(self, process, router, other):
+        self.process, self.router, self.other, self.refuses = process, router, other, False
+
+    def cut(self):
+        self.process.send_signal(signal.SIGSTOP)
+        self.router.replace([self.other])
