@@ -12,6 +12,7 @@ from cactus_core.demo_pair import demo_model
 from cactus_core.errors import InvalidInput
 from cloud.cli import DeviceOption, MemoryOption, ModelOption, verifier
 from cluster.bench import bench
+from cluster.plan_cli import plan
 from edge.cli import (
     DEFAULT_ENDPOINT,
     DEFAULT_PROMPT,
@@ -132,5 +133,5 @@ def _check_folder(file: Path | None) -> None:
         raise InvalidInput(f"there is no folder {file.resolve().parent} to write {file.name} into; make it first")
 
 
-for verb in (verifier, generate, describe, export, bench):
+for verb in (verifier, generate, describe, export, bench, plan):
     app.command()(verb)
