@@ -13,7 +13,8 @@ from cactus_core.errors import InvalidInput
 def doctor(
     endpoint: Annotated[str | None, typer.Option(help="host:port of a gateway or a verifier to look at too")] = None,
     draft: Annotated[
-        str | None, typer.Option(help="a draft to look at too, beside the endpoint's target where one is named: folder, checkpoint or hub name")
+        str | None,
+        typer.Option(help="a draft to look at too, beside the endpoint's target where one is named: folder, checkpoint or hub name"),
     ] = None,
     profile: Annotated[Path | None, typer.Option(help="write the device profile of this machine with --draft into this .yaml file")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="leave out what takes seconds: starting a Ray")] = False,  # noqa: FBT002  # a flag

@@ -13,7 +13,9 @@ _PLOTS = (".svg", ".png", ".pdf")
 
 
 def plan(
-    device: Annotated[str, typer.Option(help="what clients draft on: a name below, or a .yaml file of `cactus doctor --profile`")] = "laptop",
+    device: Annotated[
+        str, typer.Option(help="what clients draft on: a name below, or a .yaml file of `cactus doctor --profile`")
+    ] = "laptop",
     link: Annotated[str, typer.Option(help="perfect, near, regional or far, or a .yaml file")] = "regional",
     verifier: Annotated[str, typer.Option(help="a name below, or a .yaml file")] = "h100-qwen3-8b",
     acceptance: Annotated[str, typer.Option(help="how far drafts come true: a name below, or a .yaml file")] = "demo-t0.7",
@@ -37,7 +39,12 @@ def plan(
     from cluster.planning.verifier_profile import VerifierProfile
 
     if names:
-        for flag, kind in (("device", DeviceProfile), ("link", LinkProfile), ("verifier", VerifierProfile), ("acceptance", AcceptanceCurve)):
+        for flag, kind in (
+            ("device", DeviceProfile),
+            ("link", LinkProfile),
+            ("verifier", VerifierProfile),
+            ("acceptance", AcceptanceCurve),
+        ):
             print(f"--{flag:10} {', '.join(names_of(kind))}")
         return
     for file in (json_file, plot):

@@ -60,7 +60,9 @@ async def check_endpoint(address: str) -> tuple[list[Finding], Reached | None]:
     if bits is None:
         findings.append(good("bandwidth", f"{_PROBE_BYTES >> 10} KB up take no longer than nothing does"))
     elif bits < _SLOW_BITS_PER_S:
-        findings.append(note("bandwidth", f"about {bits / 1e6:.2f} Mbit/s up", "keep to the rule coupled, whose trees are some 50 bytes each"))
+        findings.append(
+            note("bandwidth", f"about {bits / 1e6:.2f} Mbit/s up", "keep to the rule coupled, whose trees are some 50 bytes each")
+        )
     else:
         findings.append(good("bandwidth", f"about {bits / 1e6:.0f} Mbit/s up, by {_PROBE_BYTES >> 10} KB"))
     return findings, Reached(served, round_trip_s, bits)
@@ -68,7 +70,7 @@ async def check_endpoint(address: str) -> tuple[list[Finding], Reached | None]:
 
 async def _health(channel: grpc.aio.Channel) -> Finding:
     """By grpc.health.v1, whose messages are a byte or two: the edge has no package for them."""
-    check = channel.unary_unary(_HEALTH_METHOD)
+    check = channel.unary_unary(_HEALTH_METHOD, bytes, bytes)
     try:
         answer = await check(b"", timeout=_TIMEOUT_S)
     except grpc.aio.AioRpcError as error:
@@ -80,7 +82,7 @@ async def _health(channel: grpc.aio.Channel) -> Finding:
 
 async def _up_bits_per_s(channel: grpc.aio.Channel, empty_s: float) -> float | None:
     """By how much longer a Describe takes whose request has an unknown field of so many bytes, which the other side skips."""
-    describe = channel.unary_unary("/cactus_core.wire.v1.Speculation/Describe")
+    describe = channel.unary_unary("/cactus_core.wire.v1.Speculation/Describe", bytes, bytes)
     field = b"\xfa\x7f" + _varint(_PROBE_BYTES) + bytes(_PROBE_BYTES)  # field 2047, length-delimited
     try:
         await describe(b"", timeout=_TIMEOUT_S)

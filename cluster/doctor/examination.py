@@ -19,9 +19,11 @@ from cactus_core.errors import CactusError, InvalidInput
 from cluster.doctor.endpoint import Reached, check_endpoint
 from cluster.doctor.finding import Finding, Health, bad
 from cluster.doctor.machine import check_machine, check_ray
+from cluster.planning.drafted_along import DraftedAlong
 
 _MARKS = {Health.GOOD: ("✓", "green"), Health.NOTE: ("!", "yellow"), Health.BAD: ("✗", "red")}
 _WIDTH = 17
+_ASSUMED = "Watts and joules are assumed: give the device's own."
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Examination:
         if heard is not None and reached is not None:
             sheet.add(pair.check_worth(along, heard, reached))
         if self.profile is not None:
-            _write(self.profile, source, along.draft_s)
+            _write(self.profile, source, along)
             console.print(Text(f"  wrote {self.profile}: cactus plan --device {self.profile}", "dim"))
 
 
@@ -115,11 +117,18 @@ class _Sheet:
         self._console.print(Text(f"\n{said}.", "red" if bad_ones else "green"))
 
 
-def _write(path: Path, source: str, draft_s: dict[int, float]) -> None:
+def _write(path: Path, source: str, along: DraftedAlong) -> None:
     from cluster.planning.profile_files import written
 
-    if not draft_s:
+    if not along.draft_s:
         raise InvalidInput("too few trees were drafted to write a profile; try another draft")
-    comment = f"Measured by `cactus doctor --draft {source} --profile {path.name}`, trees along a text, one thread.\nWatts and joules are assumed: give the device's own."
-    record = {"name": path.stem, "draft_s": draft_s, "draft_w": 2.0, "idle_w": 0.3, "byte_j": 5e-6}
+    comment = f"Measured by `cactus doctor --draft {source} --profile {path.name}`, trees along a text, one thread.\n{_ASSUMED}"
+    record = {
+        "name": path.stem,
+        "draft_s": along.draft_s,
+        "draft_spread": along.draft_spread,
+        "draft_w": 2.0,
+        "idle_w": 0.3,
+        "byte_j": 5e-6,
+    }
     path.write_text(written(record, comment), "utf8")

@@ -31,7 +31,7 @@ from edge.rounds import Round
 from edge.tokenizer import Tokenizer
 from edge.tuning.plan import DEEPEST, FOR_EACH, TreePlan
 
-SAMPLE = "def read_lines(path):\n    with open(path) as file:\n        for line in file:\n            line = line.strip()\n            if not line:\n"
+SAMPLE = "def read_lines(path):\n    with open(path) as file:\n        for line in file:\n            if not line.strip():\n"
 _NUM_TOKENS, _NUM_DRAFTED_FOR = 96, 32
 _TEMPERATURE, _SEED = 0.7, 1
 _TREE = 16  # nodes of the trees that a step is timed with
@@ -103,9 +103,9 @@ def check_speed(along: DraftedAlong) -> Finding:
 
 def check_worth(along: DraftedAlong, heard: Heard, reached: Reached) -> list[Finding]:
     """Acceptance along the target's text, and what the planner makes of everything that was measured."""
-    if len(heard.text.tokens) - heard.text.num_prompt < _NUM_DRAFTED_FOR or not along.survival or not along.draft_s:
+    if len(heard.text.tokens) - heard.text.num_prompt < _NUM_DRAFTED_FOR or not along.reach or not along.draft_s:
         return [note("acceptance", "the target's text ended too soon to tell", "try again; another prompt may be longer")]
-    curve = AcceptanceCurve("measured", along.survival)
+    curve = AcceptanceCurve("measured", along.reach)
     sizes = {size: curve.tokens_per_tree(size) for size in curve.sizes}
     said = ", ".join(f"{size} nodes {tokens:.2f}" for size, tokens in sizes.items())
     said += f": tokens a round, along {len(heard.text.tokens) - heard.text.num_prompt} tokens at temperature {_TEMPERATURE:g}"
@@ -115,7 +115,7 @@ def check_worth(along: DraftedAlong, heard: Heard, reached: Reached) -> list[Fin
         return [*found, note("speed-up", "simpy is not installed", "pip install 'cactus-serving[cluster]'")]
     link = LinkProfile("measured", round_trip_s=reached.round_trip_s, up_bits_per_s=reached.up_bits_per_s or math.inf)
     verifier = VerifierProfile("measured", heard.step_s)
-    return [*found, _speed_up(Setting(DeviceProfile("measured", along.draft_s), link, verifier, curve))]
+    return [*found, _speed_up(Setting(DeviceProfile("measured", along.draft_s, along.draft_spread), link, verifier, curve))]
 
 
 def _speed_up(setting: Setting) -> Finding:
@@ -129,7 +129,9 @@ def _speed_up(setting: Setting) -> Finding:
     best = max(paces, key=lambda way: paces[way])
     said = f"{paces[best]:.2f} times the cloud alone ({alone:.1f} tokens a second), by {best}"
     if paces[best] < _WORTH_IT:
-        return note("speed-up", said, "the tuner will leave drafting off here: a faster draft, a nearer verifier or a slower target change that")
+        return note(
+            "speed-up", said, "the tuner will leave drafting off here: a faster draft, a nearer verifier or a slower target change that"
+        )
     return good("speed-up", f"{said} nodes; see `cactus plan` for many clients")
 
 

@@ -15,8 +15,8 @@ from cluster.planning.outcome import Outcome
 from cluster.planning.simulation import simulated
 
 OBJECTIVES = {"goodput": "tokens a second", "cost": "verifier seconds a token", "energy": "joules a token at the edge"}
-_CLIENT_SECONDS = 320.0  # that a simulation takes in, of all clients together
-_LONGEST_S, _SHORTEST_S = 40.0, 2.5
+_CLIENT_SECONDS = 160.0  # that a simulation takes in, of all clients together
+_LONGEST_S, _SHORTEST_S = 20.0, 2.5
 MOST_CLIENTS = 512
 _FARTHEST_S = 1.0
 _HALVINGS = 9

@@ -35,7 +35,9 @@ class Way:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES or (self.num_nodes == 0) != (self.mode == "off") or self.num_nodes < 0:
-            raise InvalidInput(f"there is no way to speculate called {self.mode!r} with trees of {self.num_nodes}; modes: {', '.join(MODES)}")
+            raise InvalidInput(
+                f"there is no way to speculate called {self.mode!r} with trees of {self.num_nodes}; modes: {', '.join(MODES)}"
+            )
 
     def __str__(self) -> str:
         return f"{self.mode}, {self.num_nodes}" if self.num_nodes else self.mode

@@ -14,12 +14,14 @@ from cluster.planning.cost_table import CostTable
 
 @dataclass(frozen=True, slots=True)
 class DeviceProfile:
-    """`draft_s` is how long trees of so many nodes take, along a text whose last tree is remembered. `draft_w` is what the device draws
-    more while it drafts, `idle_w` what a request that waits costs, `byte_j` what the radio takes a byte. Raises `InvalidInput`.
+    """`draft_s` is how long trees of so many nodes take on average, each drafted anew, and `draft_spread` how much they differ, as a share
+    of it (standard deviation). `draft_w` is what the device draws more while it drafts, `idle_w` what a request that waits costs, `byte_j`
+    what the radio takes a byte. Raises `InvalidInput`.
     """
 
     name: str
     draft_s: dict[int, float]
+    draft_spread: float = 0.0
     draft_w: float = 2.0
     idle_w: float = 0.3
     byte_j: float = 5e-6
@@ -27,7 +29,12 @@ class DeviceProfile:
     drafting: CostTable = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for what, value in (("draft_w", self.draft_w), ("idle_w", self.idle_w), ("byte_j", self.byte_j)):
+        for what, value in (
+            ("draft_spread", self.draft_spread),
+            ("draft_w", self.draft_w),
+            ("idle_w", self.idle_w),
+            ("byte_j", self.byte_j),
+        ):
             if not 0.0 <= value < math.inf:
                 raise InvalidInput(f"{what} of a device must be 0 or more, not {value}")
         object.__setattr__(self, "drafting", CostTable("draft_s", self.draft_s))

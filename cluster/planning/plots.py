@@ -51,10 +51,10 @@ def _by_round_trip(axis: Axes, answers: Answers, ways: list[Way]) -> None:
 
 def _by_clients(axis: Axes, answers: Answers, ways: list[Way]) -> None:
     for way in ways:
-        outcomes = [
-            simulated(answers.setting, way, count, seconds=max(_SECONDS, min(20.0, _CLIENT_SECONDS / count))) for count in _CLIENTS
-        ]
-        axis.plot(_CLIENTS, [each.time_per_token_s_p95 * 1e3 for each in outcomes], color=_COLOUR[way.mode], marker="o", ms=3, label=str(way))
+        outcomes = [simulated(answers.setting, way, count, seconds=max(_SECONDS, min(20.0, _CLIENT_SECONDS / count))) for count in _CLIENTS]
+        axis.plot(
+            _CLIENTS, [each.time_per_token_s_p95 * 1e3 for each in outcomes], color=_COLOUR[way.mode], marker="o", ms=3, label=str(way)
+        )
     axis.axhline(answers.p95_s * 1e3, color="#c0392b", lw=0.8, ls=":")
     axis.set_xscale("log", base=2)
     axis.set_xticks(_CLIENTS, labels=map(str, _CLIENTS))
@@ -66,7 +66,9 @@ def _by_cost(axis: Axes, answers: Answers) -> None:
     for outcome in answers.outcomes:
         best_for = [objective for objective, best in answers.best.items() if best.way == outcome.way]
         place = (outcome.verifier_s_per_token * 1e3, outcome.joules_per_token * 1e3)
-        axis.scatter(*place, s=max(outcome.tokens_per_s / answers.best["goodput"].tokens_per_s * 90, 4), color=_COLOUR[outcome.way.mode], alpha=0.7)
+        axis.scatter(
+            *place, s=max(outcome.tokens_per_s / answers.best["goodput"].tokens_per_s * 90, 4), color=_COLOUR[outcome.way.mode], alpha=0.7
+        )
         if best_for:
             axis.annotate(f"{outcome.way}: {', '.join(best_for)}", place, xytext=(6, 6), textcoords="offset points")
     axis.set(xlabel="verifier, ms a token", ylabel="edge, mJ a token")

@@ -47,7 +47,7 @@ def profile(kind: type[P], name: str) -> P:
     if name not in names(kind):
         raise InvalidInput(f"there is no {_title(kind)} {name!r}; give a .yaml file, or one of: {', '.join(names(kind))}")
     if kind is LinkProfile:
-        return PROFILES[name]  # type: ignore[return-value]  # what `kind` is
+        return PROFILES[name]
     return parsed(kind, (_SHIPPED / _FOLDER_OF[kind] / f"{name}.yaml").read_text("utf8"), f"{name}.yaml")
 
 
@@ -79,4 +79,6 @@ def written(record: dict[str, Any], comment: str) -> str:
 
 
 def _title(kind: type) -> str:
-    return {DeviceProfile: "device profile", VerifierProfile: "verifier profile", AcceptanceCurve: "acceptance curve"}.get(kind, "link profile")
+    return {DeviceProfile: "device profile", VerifierProfile: "verifier profile", AcceptanceCurve: "acceptance curve"}.get(
+        kind, "link profile"
+    )

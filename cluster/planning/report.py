@@ -93,7 +93,8 @@ def _lines(answers: Answers) -> Iterator[str]:
         yield ""
         yield (
             f"Drafting at the edge and not beside the target carries 1 + gamma·t_d/t_v = {law.formula:.2f} times the clients of a busy "
-            f"verifier (simulated: {law_simulated(law):.2f}), at gamma {law.gamma}, t_d {law.draft_s * 1e3:.2f} ms, t_v {law.verify_s * 1e3:.2f} ms."
+            f"verifier (simulated: {law_simulated(law):.2f}), "
+            f"at gamma {law.gamma}, t_d {law.draft_s * 1e3:.2f} ms, t_v {law.verify_s * 1e3:.2f} ms."
         )
 
 

@@ -4,27 +4,26 @@ The protocol is the coupled family's (edge/hinting.py, cloud/hints.py, cloud/sch
 went along it; told to wait, the cloud holds a text until its tree comes; otherwise it decodes on in the gaps, and does that for edges that
 draft only as far as a step then costs what it costs anyway. Everything that waits goes into the next step. Left out: prompts, the ends
 of texts, memory, several tenants.
-How far trees come true is drawn position by position: a token that is hard to guess is hard for every tree that holds it.
+How far trees come true is replayed along texts that were measured, where there are any: hard text is hard for every tree.
 Knows profiles and virtual time; knows nothing of models, threads or real clocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import simpy
 
 from cluster.link_profile import LinkProfile
-from cluster.planning.acceptance_curve import DEEPEST
 from cluster.planning.configuration import Setting, Way
 from cluster.planning.outcome import Outcome
 from cluster.shaper import Shaper
 
 _WARM_UP = 0.2  # of the time, not counted: trees are on their way, and queues fill
-_AT_ONCE = 1024  # positions whose luck is drawn together
 
 _Process = Generator[simpy.Event, Any, None]
 
@@ -57,6 +56,9 @@ class _Tree:
         return self.num_nodes - passed * self.num_nodes // (self.reach + 1) if passed <= self.reach else 0
 
 
+_NOTHING = _Tree(-1, 0, -1)
+
+
 class _Lane:
     """One direction of a client's link: what goes in comes out in its order."""
 
@@ -65,11 +67,15 @@ class _Lane:
         self._last_due = 0.0
         self.num_bytes = 0
 
-    def send(self, num_bytes: int) -> simpy.Event:
-        """Happens when all of it has come."""
+    def send(self, num_bytes: int, then: Callable[[], None]) -> None:
+        """`then` is called when all of it has come."""
         self._last_due = max(self._last_due, self._shaper.due(num_bytes))
         self.num_bytes += num_bytes
-        return self._env.timeout(self._last_due - self._env.now)
+        self._env.process(self._later(then))
+
+    def _later(self, then: Callable[[], None]) -> _Process:
+        yield self._env.timeout(self._last_due - self._env.now)
+        then()
 
 
 class _Client:
@@ -79,11 +85,10 @@ class _Client:
         self._env, self._setting, self._way, self._verifier, self._rng = env, setting, way, verifier, rng
         link = setting.link
         self.up, self._down = (_Lane(env, link, bits, rng) for bits in (link.up_bits_per_s, link.down_bits_per_s))
-        self._hazards = setting.acceptance.hazards(way.num_nodes)
-        self._luck = rng.random(_AT_ONCE)
+        self._reach: list[int] = []  # of a tree, by where it starts
         self._num_bytes = round(setting.acceptance.frame_bytes + setting.acceptance.node_bytes * way.num_nodes)
         # What the cloud knows.
-        self.length, self._tree, self._is_waited_for = 0, _Tree(-1, 0, -1), False
+        self.length, self._tree, self._is_waited_for = 0, _NOTHING, False
         self.ready_since = 0.0
         # What the edge knows.
         self._seen, self._told = 0, 0.0
@@ -125,8 +130,8 @@ class _Client:
         """The text is so many tokens longer, of which the edge is told."""
         self.length += num_tokens
         self.ready_since = self._env.now
-        arrival, length = self._down.send(round(self._setting.acceptance.decision_bytes)), self.length
-        arrival.callbacks.append(lambda _: self._decided(length, num_tokens))  # type: ignore[union-attr]  # none only once it happened
+        length = self.length
+        self._down.send(round(self._setting.acceptance.decision_bytes), lambda: self._decided(length, num_tokens))
 
     def _decided(self, length: int, num_tokens: int) -> None:
         self.per_token_s += [(self._env.now - self._told) / num_tokens] * num_tokens
@@ -137,26 +142,32 @@ class _Client:
         news.succeed()
 
     def _drafting(self) -> _Process:
-        took = self._setting.device.drafting.at(self._way.num_nodes)
         waits = self._way.mode == "wait"
-        last_base = -1
+        tree = _NOTHING
         while True:
-            if last_base == self._seen:
+            if tree.base == self._seen:
                 yield self._news
                 continue
-            last_base = self._seen
-            tree = self._grown(last_base)
+            before, tree = tree, self._grown(self._seen)
+            took = self._draft_time_s(tree.num_nodes, before.num_left(tree.base))
             yield self._env.timeout(took)
             self.draft_s += took
             if waits or tree.num_left(self._seen):
-                arrival = self.up.send(self._num_bytes)
-                arrival.callbacks.append(lambda _, tree=tree: self._hear(tree, waits=waits))  # type: ignore[union-attr]  # as above
+                self.up.send(self._num_bytes, partial(self._hear, tree, waits=waits))
+
+    def _draft_time_s(self, num_nodes: int, num_known: int) -> float:
+        """Of a tree of which so many nodes are the last one's, which need not be run again."""
+        device = self._setting.device
+        mean_s = device.drafting.at(num_nodes) * max(num_nodes - num_known, 1) / num_nodes
+        if not device.draft_spread:
+            return mean_s
+        shape = device.draft_spread**-2
+        return float(self._rng.gamma(shape, mean_s / shape))
 
     def _grown(self, base: int) -> _Tree:
-        while len(self._luck) < base + DEEPEST:
-            self._luck = np.concatenate([self._luck, self._rng.random(len(self._luck))])
-        is_wrong = self._luck[base : base + DEEPEST] >= self._hazards
-        return _Tree(base, self._way.num_nodes, int(is_wrong.argmax()) if is_wrong.any() else DEEPEST)
+        while len(self._reach) <= base:
+            self._reach += self._setting.acceptance.reaches(self._way.num_nodes, self._rng).tolist()
+        return _Tree(base, self._way.num_nodes, self._reach[base])
 
     def _hear(self, tree: _Tree, *, waits: bool) -> None:
         self._tree, self._is_waited_for = tree, waits
