@@ -29,28 +29,29 @@ _EMBEDDING = "model.embed_tokens.weight"
 _OPSET, _IR_VERSION = 18, 10  # old enough for every ONNX Runtime that pyproject.toml allows
 _CONTRIB = "com.microsoft"
 _BITS = {"int8": 8, "int4": 4}
+_HEAD_BITS = 8  # of the head, whatever the others have: its 4 bits more give back a quarter of the overlap that 4 bits cost the demo draft
 _INT8_ACTIVATIONS = 4  # MatMulNBits' accuracy_level: activations are rounded to 8 bits as well, which is what makes it fast
 
 
-def build_graph(checkpoint: Checkpoint, *, dtype: Dtype, max_positions: int) -> onnx.ModelProto:
+def build_graph(checkpoint: Checkpoint, *, dtype: Dtype, max_positions: int, num_tokens: int) -> onnx.ModelProto:
     """The model of `checkpoint`, with matrices stored as `dtype`; arithmetic is float32, but for products with matrices in 8 or 4 bits.
 
     Inputs `input_ids` `[B, S]` int64, `last_position` `[B]` and `num_positions` scalar, both int32, and `past_key.i`,
-    `past_value.i`; outputs `logits` `[B, V]` of each row's last position and `present_key.i`, `present_value.i`. Raises
+    `past_value.i`; outputs `logits` `[B, V]` of each row's last position, of the first `num_tokens` tokens, and `present_key.i`, `present_value.i`. Raises
     `InvalidInput` where a tensor is missing or misshapen, `Unsupported` where one does not fit in `dtype`.
     """
-    return _Graph(checkpoint, dtype, max_positions).build()
+    return _Graph(checkpoint, dtype, max_positions, num_tokens).build()
 
 
 class _Graph:
     """A graph while it is being built. A method that adds nodes returns the name of what they compute."""
 
-    def __init__(self, checkpoint: Checkpoint, dtype: Dtype, max_positions: int) -> None:
+    def __init__(self, checkpoint: Checkpoint, dtype: Dtype, max_positions: int, num_tokens: int) -> None:
         self._checkpoint, self._config = checkpoint, checkpoint.config
         self._bits = _BITS.get(dtype)  # of matrices that are multiplied with; an embedding that is only looked up stays float16
         self._dtype = np.dtype("float16" if self._bits else dtype)
         config = self._config
-        self._shape = DraftShape(config.vocab_size, max_positions, config.num_layers, config.num_kv_heads, config.head_dim)
+        self._shape = DraftShape(min(num_tokens, config.vocab_size), max_positions, config.num_layers, config.num_kv_heads, config.head_dim)
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: list[onnx.TensorProto] = []
         self._made: set[str] = set()  # of the quantised
@@ -61,7 +62,7 @@ class _Graph:
             value("last_position", TensorProto.INT32, ["B"]),
             value("num_positions", TensorProto.INT32, []),
         ]
-        self._outputs = [value("logits", TensorProto.FLOAT, ["B", config.vocab_size])]
+        self._outputs = [value("logits", TensorProto.FLOAT, ["B", self._shape.vocab_size])]
         for i in range(config.num_layers):
             for kind in ("key", "value"):
                 self._inputs.append(value(f"past_{kind}.{i}", TensorProto.FLOAT, kv_shape))
@@ -94,20 +95,25 @@ class _Graph:
     def _embedded(self) -> str:
         config = self._config
         if self._bits and config.tied_embeddings:
-            return self._looked_up(_EMBEDDING, (config.vocab_size, config.hidden_size), self._bits)
+            return self._looked_up(_EMBEDDING, (config.vocab_size, config.hidden_size))
         embedding = self._matrix(_EMBEDDING, (config.vocab_size, config.hidden_size))
         # Rows are gathered before they are widened: the table then stays at its stored width in memory too.
         return self._widened(self._node("Gather", [embedding, "input_ids"], "embedded"))
 
     def _head(self, last: str) -> None:
-        config = self._config
-        name = _EMBEDDING if config.tied_embeddings else "lm_head.weight"
+        config, num_tokens = self._config, self._shape.vocab_size
+        name, shape = _EMBEDDING if config.tied_embeddings else "lm_head.weight", (config.vocab_size, config.hidden_size)
+        is_padded = num_tokens < config.vocab_size
+        output = "logits_with_padding" if is_padded else "logits"
         if self._bits:
-            self._product(last, name, (config.vocab_size, config.hidden_size), "logits", self._bits)
-        elif config.tied_embeddings:
-            self._node("Gemm", [last, self._widened(name)], "logits", transB=1)
+            self._product(last, name, shape, output, _HEAD_BITS)
         else:
-            self._node("Gemm", [last, self._widened(self._matrix(name, (config.vocab_size, config.hidden_size)))], "logits", transB=1)
+            head = name if config.tied_embeddings else self._matrix(name, shape)
+            self._node("Gemm", [last, self._widened(head)], output, transB=1)
+        if is_padded:
+            # What pads a vocabulary is nobody's token, and the target may be padded to less.
+            first, end = self._constant("first_token", np.array([0])), self._constant("num_tokens", np.array([num_tokens]))
+            self._node("Slice", [output, first, end, self._constant("of_logits", np.array([-1]))], "logits")
 
     def _attention(self, hidden: str, prefix: str, layer: int) -> str:
         config = self._config
@@ -184,23 +190,13 @@ class _Graph:
         sizes = {"N": shape[0], "K": shape[1], "bits": bits, "block_size": BLOCK, "accuracy_level": _INT8_ACTIVATIONS}
         return self._node("MatMulNBits", [left, codes, scales], output, domain=_CONTRIB, **sizes)
 
-    def _looked_up(self, name: str, shape: tuple[int, int], bits: int) -> str:
-        """The rows of `input_ids`, from the codes that the head multiplies with: tied embeddings are stored once."""
-        codes, scales = self._quantised(name, shape, bits)
+    def _looked_up(self, name: str, shape: tuple[int, int]) -> str:
+        """The rows of `input_ids`, from the codes of 8 bits that the head multiplies with: tied embeddings are stored once."""
+        codes, scales = self._quantised(name, shape, _HEAD_BITS)
         rows = self._node("Gather", [codes, "input_ids"], f"{name}.rows")
         last = self._constant("last_axis", np.array([-1]))
-        if bits == 4:
-            mask, shift = self._constant("low_half", np.array(0xF, np.uint8)), self._constant("half", np.array(4, np.uint8))
-            halves = (
-                self._node("BitwiseAnd", [rows, mask], f"{name}.low"),
-                self._node("BitShift", [rows, shift], f"{name}.high", direction="RIGHT"),
-            )
-            pairs = [self._node("Unsqueeze", [half, last], f"{half}.apart") for half in halves]
-            joined = self._node("Concat", pairs, f"{name}.pairs", axis=-1)
-            each_block = self._constant("each_block", np.array([0, 0, -(-shape[1] // BLOCK), BLOCK]))
-            rows = self._node("Reshape", [joined, each_block], f"{name}.codes_of_rows")
         numbers = self._node("Cast", [rows], f"{name}.numbers", to=TensorProto.FLOAT)
-        middle = self._constant("middle", np.array(1 << (bits - 1), np.float32))
+        middle = self._constant("middle", np.array(1 << (_HEAD_BITS - 1), np.float32))
         steps = self._node("Sub", [numbers, middle], f"{name}.steps")
         scales_of_rows = self._node("Gather", [scales, "input_ids"], f"{name}.scales_of_rows")
         each_scale = self._node("Unsqueeze", [scales_of_rows, last], f"{name}.each_scale")

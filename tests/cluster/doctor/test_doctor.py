@@ -42,7 +42,9 @@ def test_a_machine_is_told_by_its_packages_providers_cores_and_memory():
 
 
 def test_a_package_beyond_its_bounds_is_named_with_what_to_do(monkeypatch):
-    monkeypatch.setattr("cluster.doctor.machine.requires", lambda name: ['numpy<2; extra == "edge"', 'nothing-like-it>=1; extra == "cloud"'])
+    monkeypatch.setattr(
+        "cluster.doctor.machine.requires", lambda name: ['numpy<2; extra == "edge"', 'nothing-like-it>=1; extra == "cloud"']
+    )
     found = {finding.what: finding for finding in check_packages()}
     assert found["packages, edge"].health is Health.BAD
     assert re.search(r"numpy 2\.\S+, not <2", found["packages, edge"].says)
@@ -82,7 +84,16 @@ def test_doctor_examines_a_pair_and_writes_a_profile_that_plan_reads(cactus, end
     path = tmp_path / "mine.yaml"
     status, out, error = cactus.run("doctor", "--quick", "--endpoint", endpoint, "--draft", draft, "--profile", path)
     assert (status, error) == (0, ""), out
-    for said in ("serves target", "round trip", "serving", "Mbit/s", "the same on both sides", "tokens a round", "times the cloud alone", "all is well"):
+    for said in (
+        "serves target",
+        "round trip",
+        "serving",
+        "Mbit/s",
+        "the same on both sides",
+        "tokens a round",
+        "times the cloud alone",
+        "all is well",
+    ):
         assert said in out, said
     assert profile(DeviceProfile, str(path)).draft_s
 

@@ -51,7 +51,7 @@ def test_what_is_amiss_in_a_file_is_said_in_one_line(kind, text, says):
 
 
 def test_a_profile_that_is_not_there_is_named_with_those_that_are(tmp_path):
-    with pytest.raises(InvalidInput, match="no device profile 'toaster'.* laptop, phone"):
+    with pytest.raises(InvalidInput, match=r"no device profile 'toaster'.* laptop, phone"):
         profile(DeviceProfile, "toaster")
     with pytest.raises(InvalidInput, match=r"nothing\.yaml cannot be read"):
         profile(VerifierProfile, str(tmp_path / "nothing.yaml"))
