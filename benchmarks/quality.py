@@ -1,5 +1,5 @@
-"""Claim: a certified relaxation spends what it is told to and no more, and what it costs in likelihood is what its ledger says; so a user can
-choose delta by this table.
+"""Claim: a certified relaxation spends what it is told to and no more, and what that does to likelihood is small; so that a user can choose
+delta by this table.
 
 Texts are written by the real parts, drafter and engine, under each relaxation at temperature 1, from beginnings that nobody trained on. Of
 each text: the mean log-probability that the target gives its tokens, beside that of texts the target wrote by itself (which is minus
@@ -75,11 +75,13 @@ def run_pair(target: str, draft: str, *, quick: bool) -> Figures:
     figures, drafter = Figures("quality"), OnnxDrafter.load(draft)
     num_texts, num_tokens = (6, 40) if quick else (40, 96)
     pair = "demo" if target == demo_model("target") else Path(target).name
-    with running_engine(TargetModel.load(target), _NUM_PAGES) as engine:
+    served = TargetModel.load(target)
+    prompts = [tuple(served.tokenizer(prompt).input_ids) for prompt in PROMPTS]
+    with running_engine(served, _NUM_PAGES) as engine:
         for acceptance in track(acceptances(quick=quick), "writing", console=Console(stderr=True), transient=True):
             written = Written()
             for text in range(num_texts):
-                _write(engine, drafter, acceptance, text, num_tokens, written)
+                _write(engine, drafter, acceptance, prompts[text % len(prompts)], 1000 + text, num_tokens, written)
             _count(figures, _case(acceptance, pair), written)
     return figures
 
@@ -97,10 +99,11 @@ def _rows(acceptance: Acceptance) -> int:
     return 1 if acceptance.relaxation in TOKEN_LEVEL else _ROWS
 
 
-def _write(engine: Engine, drafter: OnnxDrafter, acceptance: Acceptance, number_of: int, num_tokens: int, written: Written) -> None:
+def _write(
+    engine: Engine, drafter: OnnxDrafter, acceptance: Acceptance, prompt: tuple[int, ...], seed: int, num_tokens: int, written: Written
+) -> None:
     """One text, round by round; mutates `written`."""
-    prompt = tuple(engine.tokenizer(PROMPTS[number_of % len(PROMPTS)]).input_ids)
-    params, seed = SamplingParams(_TEMPERATURE), 1000 + number_of
+    params = SamplingParams(_TEMPERATURE)
     asked = Request(prompt, num_tokens, seed, engine.served.fingerprint, sampling=params, acceptance=acceptance)
     session = engine.open(asked)
     logprobs: list[float] = []

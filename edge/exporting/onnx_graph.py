@@ -37,8 +37,9 @@ def build_graph(checkpoint: Checkpoint, *, dtype: Dtype, max_positions: int, num
     """The model of `checkpoint`, with matrices stored as `dtype`; arithmetic is float32, but for products with matrices in 8 or 4 bits.
 
     Inputs `input_ids` `[B, S]` int64, `last_position` `[B]` and `num_positions` scalar, both int32, and `past_key.i`,
-    `past_value.i`; outputs `logits` `[B, V]` of each row's last position, of the first `num_tokens` tokens, and `present_key.i`, `present_value.i`. Raises
-    `InvalidInput` where a tensor is missing or misshapen, `Unsupported` where one does not fit in `dtype`.
+    `past_value.i`; outputs `logits` `[B, V]` of each row's last position, for the first `num_tokens` tokens at the most, and
+    `present_key.i`, `present_value.i`. Raises `InvalidInput` where a tensor is missing or misshapen, `Unsupported` where one does not
+    fit in `dtype`.
     """
     return _Graph(checkpoint, dtype, max_positions, num_tokens).build()
 

@@ -74,7 +74,9 @@ def test_tied_embeddings_are_stored_once_in_8_bits_too(pair: Pair, tmp_path: Pat
 def test_a_quantised_demo_draft_keeps_its_overlap_and_is_smaller(tmp_path: Path, dtype: str, least: float, size: float) -> None:
     demo = Path(demo_model("draft"))
     folders = [export(demo, tmp_path / name, dtype=name) for name in ("float16", dtype)]  # type: ignore[arg-type]
-    text = Tokenizer.load(demo).encode("def read_config(path):\n    with open(path) as file:\n        return json.load(file)\n\nclass Parser:\n")
+    text = Tokenizer.load(demo).encode(
+        "def read_config(path):\n    with open(path) as file:\n        return json.load(file)\n\nclass Parser:\n"
+    )
     laws = []
     for folder in folders:
         drafter = OnnxDrafter.load(folder)
