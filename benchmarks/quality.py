@@ -34,6 +34,7 @@ from edge.drafting.onnx_drafter import OnnxDrafter
 _NUM_PAGES = 200
 _ROWS, _LENGTH = 4, 6
 _TEMPERATURE = 1.0
+_QUICK_TEXTS, _FULL_TEXTS = (6, 40), (40, 96)  # texts, tokens of each
 _FULL = {
     "certified": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
     "certified_tv": (0.01, 0.05, 0.15),
@@ -73,7 +74,7 @@ def run(*, quick: bool) -> Figures:
 def run_pair(target: str, draft: str, *, quick: bool) -> Figures:
     """See `run`, of any pair."""
     figures, drafter = Figures("quality"), OnnxDrafter.load(draft)
-    num_texts, num_tokens = (6, 40) if quick else (40, 96)
+    num_texts, num_tokens = _QUICK_TEXTS if quick else _FULL_TEXTS
     pair = "demo" if target == demo_model("target") else Path(target).name
     served = TargetModel.load(target)
     prompts = [tuple(served.tokenizer(prompt).input_ids) for prompt in PROMPTS]

@@ -15,7 +15,7 @@ def test_every_relaxation_is_measured_beside_the_exact_rule():
 def test_a_certified_text_spends_within_its_delta_and_the_exact_one_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(quality, "_QUICK", {"certified": (0.1,), "top_k": (5.0,)})
     monkeypatch.setattr(quality, "_FULL", {"certified": (0.1,), "top_k": (5.0,)})
-    monkeypatch.setattr(quality, "PROMPTS", quality.PROMPTS[:2])
+    monkeypatch.setattr(quality, "_QUICK_TEXTS", (2, 24))
     figures = quality.run(quick=True)
     exact, certified, top_k = quality.tables(figures)[0].rows
     assert exact[4:6] == ("0", "0")

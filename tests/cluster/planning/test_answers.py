@@ -86,9 +86,8 @@ def test_drafts_spare_a_busy_h100_near_its_edges_and_cost_their_users_time_far_f
     assert far[Way("wait", 16)].time_per_token_s_p95 > far[OFF].time_per_token_s_p95
 
 
-@pytest.mark.parametrize("ending", ["svg", "png"])
-def test_plots_are_drawn(answers, tmp_path, ending):
+def test_a_plot_is_drawn_and_names_its_ways(answers, tmp_path):
     from cluster.planning.plots import draw
 
-    draw(answers, tmp_path / f"plan.{ending}")
-    assert (tmp_path / f"plan.{ending}").stat().st_size > 10_000
+    draw(answers, tmp_path / "plan.svg")
+    assert "<svg" in (tmp_path / "plan.svg").read_text("utf8")
