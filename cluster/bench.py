@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, runtime_checkable
 
 import typer
 
@@ -12,6 +12,14 @@ from cactus_core.errors import InvalidInput, Unsupported
 from cluster.figures import Figures
 
 _GROUP = "cactus.benchmarks"
+
+
+@runtime_checkable
+class OfAnyPair(Protocol):
+    """A benchmark that also measures other pairs than the demo's."""
+
+    def run_pair(self, target: str, draft: str, *, quick: bool) -> Figures:
+        """As `Benchmark.run`, of the models in these folders."""
 
 
 class Benchmark(Protocol):
@@ -28,9 +36,11 @@ class Benchmark(Protocol):
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="acceptance, verifier")],
+    name: Annotated[str, typer.Argument(help="acceptance, gpu, link, plan, quality or verifier")],
     quick: Annotated[bool, typer.Option("--quick", help="a look within a minute: wide intervals, fewer cases")] = False,  # noqa: FBT002  # a flag
     json_file: Annotated[Path | None, typer.Option("--json", help="write the figures to this file")] = None,
+    target: Annotated[str | None, typer.Option(help="of quality: another target than the demo's; goes with --draft")] = None,
+    draft: Annotated[str | None, typer.Option(help="of quality: the draft beside it")] = None,
     docs: Annotated[Path | None, typer.Option(help="draw plots, and renew the tables of the pages, in this folder")] = None,
 ) -> None:
     """Measure a claim against its baselines, in one run on this machine."""
@@ -41,7 +51,14 @@ def bench(
     if name not in found.names:
         raise Unsupported(f"no benchmark is called {name!r}; there are: {', '.join(sorted(found.names)) or 'none: install Cactus'}")
     benchmark: Benchmark = found[name].load()
-    figures = benchmark.run(quick=quick)
+    if target is None and draft is None:
+        figures = benchmark.run(quick=quick)
+    elif target is None or draft is None:
+        raise InvalidInput("--target and --draft are a pair; give both or neither")
+    elif not isinstance(benchmark, OfAnyPair):
+        raise Unsupported(f"{name} measures the demo pair; --target and --draft are for quality")
+    else:
+        figures = benchmark.run_pair(target, draft, quick=quick)
     benchmark.show(figures)
     if json_file is not None:
         figures.write(json_file)

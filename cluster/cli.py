@@ -15,6 +15,8 @@ from cactus_core.demo_pair import demo_model
 from cactus_core.errors import InvalidInput
 from cloud.cli import DeviceOption, MemoryOption, ModelOption, TlsCertOption, TlsClientCaOption, TlsKeyOption, verifier
 from cluster.bench import bench
+from cluster.doctor_cli import doctor
+from cluster.plan_cli import plan
 from edge.cli import (
     DEFAULT_ENDPOINT,
     DEFAULT_PROMPT,
@@ -182,5 +184,5 @@ def _check_folder(file: Path | None) -> None:
         raise InvalidInput(f"there is no folder {file.resolve().parent} to write {file.name} into; make it first")
 
 
-for verb in (verifier, generate, describe, export, bench):
+for verb in (verifier, generate, describe, export, bench, plan, doctor):
     app.command()(verb)

@@ -29,6 +29,7 @@ class Taken:
     summary: Summary
     up_bytes: int
     down_bytes: int
+    tokens: tuple[int, ...] = ()
 
     @property
     def per_token_s(self) -> list[float]:

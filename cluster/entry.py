@@ -10,7 +10,7 @@ from cactus_core.errors import CactusError
 
 _EXTRA_OF = {
     "ray": "cluster", "torch": "cloud", "transformers": "cloud", "grpc_health": "cloud", "grpc_reflection": "cloud",
-    "matplotlib": "bench", "scipy": "bench",
+    "matplotlib": "bench", "scipy": "bench", "pydantic": "cluster", "simpy": "cluster", "yaml": "cluster",
 }  # fmt: skip
 
 

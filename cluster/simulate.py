@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import json
+import math
 import os
 import re
 import signal
@@ -34,6 +35,7 @@ from cluster.timeline import Picture, course_of, middle
 from cluster.timeline_text import drawn
 from edge.summary import Summary
 from edge.tokenizer import Tokenizer
+from edge.tuning.plan import TreePlan
 
 PROMPTS = (
     "class Queue:\n    def __init__(self",
@@ -57,7 +59,9 @@ _UNCUT = 0.1  # the last tenth of a text
 
 @dataclass(frozen=True, slots=True)
 class SimulateOptions:
-    """`num_cuts` is of each edge's link. Edge i has the i-th of `prompts`, which start again when they are used up, and `seed` + i."""
+    """`num_cuts` is of each edge's link. Edge i has the i-th of `prompts`, which start again when they are used up, and `seed` + i.
+    With a `tree` no edge tunes.
+    """
 
     link: str
     num_edges: int
@@ -67,6 +71,7 @@ class SimulateOptions:
     seed: int
     num_cuts: int = 0
     prompts: tuple[str, ...] = PROMPTS
+    tree: TreePlan | None = None
 
     def __post_init__(self) -> None:
         if self.num_cuts > self._last_cut:
@@ -174,13 +179,23 @@ async def _edge(options: SimulateOptions, number: int, link: EmulatedLink, *, pl
         record = Path(folder) / "record.json"
         verb = ["generate", prompt, "--endpoint", link.address, "--draft", demo_model("draft"), "--json", str(record)]
         sampling = ["--temperature", str(options.temperature), "--seed", str(options.seed + number)]
-        async with _part(*verb, *sampling, "--max-tokens", str(options.max_tokens), *(["--plain"] if plain else [])) as process:
+        how = ["--plain"] if plain else _fixed(options.tree)
+        async with _part(*verb, *sampling, "--max-tokens", str(options.max_tokens), *how) as process:
             await _cut_along(process, prompt, options.cuts(number), link)
             status = await process.wait()
         if status != 0:
             raise CactusError(f"an edge process ended with status {status}; its message is above")
         done = json.loads(record.read_text("utf8"))
-    return Taken(done["text"], tuple(done["rounds"]), Summary(**done["summary"]), link.up_bytes, link.down_bytes)
+    ids = tuple(token["id"] for token in done["tokens"])
+    return Taken(done["text"], tuple(done["rounds"]), Summary(**done["summary"]), link.up_bytes, link.down_bytes, ids)
+
+
+def _fixed(tree: TreePlan | None) -> list[str]:
+    """Flags of `cactus generate`."""
+    if tree is None:
+        return []
+    wait = [] if math.isinf(tree.wait_s) else ["--wait-ms", str(tree.wait_s * 1e3)]
+    return ["--tree", str(tree.num_nodes), *wait]
 
 
 async def _cut_along(edge: Process, prompt: str, cuts: list[int], link: EmulatedLink) -> None:

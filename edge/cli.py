@@ -305,7 +305,10 @@ def describe(
 def export(
     source: Annotated[str, typer.Argument(help="checkpoint folder or hub name of a Qwen3 or Llama model")],
     destination: Annotated[Path, typer.Argument(help="folder to write draft.onnx and tokenizer.json into")],
-    dtype: Annotated[Literal["float16", "float32"], typer.Option(help="of the stored weights")] = "float16",
+    dtype: Annotated[
+        Literal["float16", "float32", "int8", "int4"],
+        typer.Option(help="of the stored weights; in 8 bits a draft is some twice as fast and guesses nearly as well, in 4 bits less so"),
+    ] = "float16",
     max_positions: Annotated[int | None, typer.Option(min=1, help="longest text; default: the model's, at most 2048")] = None,
 ) -> None:
     """Turn a checkpoint into a draft for ONNX Runtime."""

@@ -15,6 +15,7 @@ from cactus_core.errors import InvalidInput
 from edge.exporting.checkpoint import Checkpoint, locate
 from edge.exporting.draft_shape import MODEL, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS
 from edge.exporting.onnx_graph import Dtype, build_graph
+from edge.tokenizer import Tokenizer
 
 DEFAULT_MAX_POSITIONS = 2048
 # protobuf refuses a file of 2 GiB; well below it, weights move to a file of their own.
@@ -37,7 +38,8 @@ def export(source: str | Path, destination: Path, *, dtype: Dtype = "float16", m
         raise InvalidInput(f"max_positions must be between 1 and {made_for}, which is what {folder} was made for, not {max_positions}")
     if not (folder / TOKENIZER).is_file():
         raise InvalidInput(f"{folder} has no {TOKENIZER}; save the checkpoint's fast tokenizer there")
-    model = build_graph(checkpoint, dtype=dtype, max_positions=max_positions)
+    num_tokens = Tokenizer.load(folder).vocab_size
+    model = build_graph(checkpoint, dtype=dtype, max_positions=max_positions, num_tokens=num_tokens)
     destination.mkdir(parents=True, exist_ok=True)
     for name in (TOKENIZER, TOKENIZER_CONFIG):
         if (folder / name).is_file() and folder.resolve() != destination.resolve():
