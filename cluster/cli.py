@@ -27,6 +27,7 @@ from edge.cli import (
     export,
     generate,
 )
+from edge.serve_cli import serve
 
 app = typer.Typer(
     help="Edge-cloud speculative serving of large language models.",
@@ -132,5 +133,5 @@ def _check_folder(file: Path | None) -> None:
         raise InvalidInput(f"there is no folder {file.resolve().parent} to write {file.name} into; make it first")
 
 
-for verb in (verifier, generate, describe, export, bench):
+for verb in (verifier, generate, serve, describe, export, bench):
     app.command()(verb)

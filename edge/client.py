@@ -84,8 +84,9 @@ class Client:
 
         A link that is lost is opened again, and the text goes on where it stood. Where the draft goes on alone meanwhile, its
         tokens are yielded as unverified; what of them the target then writes too is not yielded again, and the rest is taken back
-        by a `Retraction`. `prompt_ids` stand in the place of the completion's prompt where the caller has its tokens. Raises `Mismatch` for another tokenizer than the target's, `InvalidInput` or `LimitExceeded` for a request
-        that cannot be served, `Unavailable` when the endpoint cannot be reached.
+        by a `Retraction`. `prompt_ids` stand in the place of the completion's prompt where the caller has its tokens. Raises
+        `Mismatch` for another tokenizer than the target's, `InvalidInput` or `LimitExceeded` for a request that cannot be served,
+        `Unavailable` when the endpoint cannot be reached.
         """
         request = Request(
             prompt=self._tokenizer.encode(completion.prompt) if prompt_ids is None else prompt_ids,

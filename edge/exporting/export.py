@@ -13,7 +13,7 @@ import onnx
 
 from cactus_core.errors import InvalidInput
 from edge.exporting.checkpoint import Checkpoint, locate
-from edge.exporting.draft_shape import MODEL, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS
+from edge.exporting.draft_shape import CHAT_TEMPLATE, MODEL, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS
 from edge.exporting.onnx_graph import Dtype, build_graph
 
 DEFAULT_MAX_POSITIONS = 2048
@@ -39,7 +39,7 @@ def export(source: str | Path, destination: Path, *, dtype: Dtype = "float16", m
         raise InvalidInput(f"{folder} has no {TOKENIZER}; save the checkpoint's fast tokenizer there")
     model = build_graph(checkpoint, dtype=dtype, max_positions=max_positions)
     destination.mkdir(parents=True, exist_ok=True)
-    for name in (TOKENIZER, TOKENIZER_CONFIG):
+    for name in (TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE):
         if (folder / name).is_file() and folder.resolve() != destination.resolve():
             shutil.copyfile(folder / name, destination / name)
     _write(model, destination)
