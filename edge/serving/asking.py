@@ -112,8 +112,9 @@ def _checked(make: Callable[[], T], param: str | None) -> T:
     try:
         return make()
     except CactusError as error:
-        named = str(error).split(" ", 1)[0]  # most of ours begin with the field that they are about
-        raise ApiError.of(error, param or (named if named in _FIELDS else None)) from None
+        # Most of ours begin with the field that they are about.
+        named = next((_FIELDS[word] for word in str(error).split()[:2] if word in _FIELDS), None)
+        raise ApiError.of(error, param or named) from None
 
 
-_FIELDS = {*CompletionRequest.model_fields, *ChatRequest.model_fields}
+_FIELDS = {name: name for name in (*CompletionRequest.model_fields, *ChatRequest.model_fields)} | {"stop_ids": "stop_token_ids"}
