@@ -68,7 +68,7 @@ class Engine:
     def served(self) -> Served:
         target = self._target
         rules = {name: str(label) for name, label in LABELS.items()}
-        shape = target.vocab_size, target.max_positions
+        shape = target.vocab_size, self._max_positions
         return Served(target.model_id, target.fingerprint, *shape, self._limits, rules, dict(STRENGTH_OF))
 
     @property

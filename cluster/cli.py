@@ -32,6 +32,7 @@ from edge.cli import (
     export,
     generate,
 )
+from edge.serve_cli import serve
 
 if TYPE_CHECKING:
     from cluster.access.security import Security
@@ -184,5 +185,5 @@ def _check_folder(file: Path | None) -> None:
         raise InvalidInput(f"there is no folder {file.resolve().parent} to write {file.name} into; make it first")
 
 
-for verb in (verifier, generate, describe, export, bench, plan, doctor):
+for verb in (verifier, generate, serve, describe, export, bench, plan, doctor):
     app.command()(verb)

@@ -78,16 +78,18 @@ class Client:
         acceptance: Acceptance = _DEFAULT,
         stop_ids: tuple[int, ...] = (),
         num_top_logprobs: int = 0,
+        prompt_ids: tuple[int, ...] | None = None,
     ) -> AsyncGenerator[Piece | Retraction, None]:
         """Yields each token as it is decided, and fills `completion` (mutated).
 
         A link that is lost is opened again, and the text goes on where it stood. Where the draft goes on alone meanwhile, its
         tokens are yielded as unverified; what of them the target then writes too is not yielded again, and the rest is taken back
-        by a `Retraction`. Raises `Mismatch` for another tokenizer than the target's, `InvalidInput` or `LimitExceeded` for a request
-        that cannot be served, `Unavailable` when the endpoint cannot be reached.
+        by a `Retraction`. `prompt_ids` stand in the place of the completion's prompt where the caller has its tokens. Raises
+        `Mismatch` for another tokenizer than the target's, `InvalidInput` or `LimitExceeded` for a request that cannot be served,
+        `Unavailable` when the endpoint cannot be reached.
         """
         request = Request(
-            prompt=self._tokenizer.encode(completion.prompt),
+            prompt=self._tokenizer.encode(completion.prompt) if prompt_ids is None else prompt_ids,
             max_tokens=max_tokens,
             seed=seed,
             fingerprint=self._tokenizer.fingerprint,
@@ -97,7 +99,7 @@ class Client:
             stop_ids=stop_ids,
             num_top_logprobs=num_top_logprobs,
         )
-        limits = (await self._checked()).limits
+        limits = (await self.served()).limits
         completion.acceptance = acceptance
         completion.summary.budget = None if math.isinf(acceptance.budget) else acceptance.budget
         writing = Writing(completion, self._tokenizer)
@@ -119,8 +121,8 @@ class Client:
         tuner = self._trees if acceptance.is_coupled else self._rows
         return {} if tuner is None else tuner.explain()
 
-    async def _checked(self) -> Served:
-        """What the endpoint serves, asked once."""
+    async def served(self) -> Served:
+        """What the endpoint serves, asked once. Raises `Mismatch` for another tokenizer than the target's, `Unavailable` as `generate`."""
         if self._served is None:
             served = await self._endpoint.describe()
             if self._tokenizer.fingerprint != served.fingerprint:

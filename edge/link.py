@@ -25,6 +25,7 @@ from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
 from edge.credentials import Credentials
 
 CONNECT_TIMEOUT_S = 10.0
+_END_TIMEOUT_S = 5.0
 # A link that is silent for so long is asked whether it still is one; a connection that was lost is soon tried again.
 _CHANNEL = [
     ("grpc.enable_retries", 0),
@@ -96,12 +97,19 @@ class Endpoint:
 
     @asynccontextmanager
     async def open(self, request: Request) -> AsyncIterator[Link]:
-        """A stream for one request, at the first address that takes it. It is ended, not cancelled, when the context is left in peace."""
+        """A stream for one request, at the first address that takes it. It is ended, not cancelled, when the context is left in peace or by
+        a caller who wants no more.
+        """
         address, call = await self._opened(request)
+        link = Link(call, padded=self._padded)
         try:
             async with self._leaving_when_lost(address, call):
-                yield Link(call, padded=self._padded)
-                await _end(call)
+                try:
+                    yield link
+                except (GeneratorExit, asyncio.CancelledError):  # the caller wants no more: a stream that is cancelled costs gRPC memory
+                    await link.end()
+                    raise
+                await link.end()
         finally:
             call.cancel()  # nothing to a call that has ended
 
@@ -172,20 +180,12 @@ def _retry_after_s(metadata: Iterable[Any] | None) -> float | None:
     return None
 
 
-async def _end(call: Call) -> None:
-    """Closes a stream that did its work: whatever happens to it now costs nobody anything."""
-    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-        await call.write(pb.EdgeFrame(close=pb.Close()))
-        await call.done_writing()
-        while isinstance(await call.read(), pb.CloudFrame):
-            pass
-
-
 class Link:
     """One request's stream, once it is open."""
 
     def __init__(self, call: Call, *, padded: bool = False) -> None:
         self._call, self._padded = call, padded
+        self._reading: asyncio.Future[object] | None = None  # goes on where nobody waits for it any more
 
     async def send(self, frame: pb.EdgeFrame) -> int:
         """Returns its bytes."""
@@ -204,7 +204,25 @@ class Link:
         return await self.send(pb.EdgeFrame(draft_tree=codec.pack_hint(hint)))
 
     async def next_decision(self) -> Decision:
-        frame = await self._call.read()
+        frame = await self._read()
         if not isinstance(frame, pb.CloudFrame):
             raise await _status_of(self._call)
         return codec.unpack_decision(frame.decision)
+
+    async def end(self) -> None:
+        """Closes the stream: whatever happens to it now costs nobody anything. Gives up on a link that no longer is one."""
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
+            async with asyncio.timeout(_END_TIMEOUT_S):
+                await self._call.write(pb.EdgeFrame(close=pb.Close()))
+                await self._call.done_writing()
+                while isinstance(await self._read(), pb.CloudFrame):
+                    pass
+
+    async def _read(self) -> object:
+        """The next frame. A caller that is cancelled meanwhile cancels the wait alone: gRPC would cancel the stream with its read."""
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._call.read())
+            self._reading.add_done_callback(lambda read: read.cancelled() or read.exception())  # nobody may be there to be told
+        frame = await asyncio.shield(self._reading)
+        self._reading = None
+        return frame

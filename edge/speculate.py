@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from typing import Protocol
 
 from cactus_core.block import Block, empty_block
@@ -48,14 +49,16 @@ async def speculate(
         block = empty_block(len(text))
         if room > 0:
             try:
-                block = await asyncio.to_thread(
-                    drafter.draft,
-                    text,
-                    num_rows=planned.num_rows,
-                    length=room,
-                    params=request.sampling,
-                    seed=request.seed,
-                    num_prompt=len(request.prompt),
+                block = await _in_thread(
+                    partial(
+                        drafter.draft,
+                        text,
+                        num_rows=planned.num_rows,
+                        length=room,
+                        params=request.sampling,
+                        seed=request.seed,
+                        num_prompt=len(request.prompt),
+                    )
                 )
             except Exception as error:  # noqa: BLE001  # whatever ails a drafter, the text goes on
                 on_failure(error)
@@ -68,6 +71,17 @@ async def speculate(
         yield done
         if done.finish is not None:
             return
+
+
+async def _in_thread(draft: Callable[[], Block]) -> Block:
+    """Returns no sooner than the thread, even where it is cancelled: a drafter takes one caller at a time."""
+    drafting = asyncio.ensure_future(asyncio.to_thread(draft))
+    try:
+        return await asyncio.shield(drafting)
+    except asyncio.CancelledError:
+        await asyncio.wait({drafting})
+        drafting.exception()
+        raise
 
 
 async def decode_alone(link: Decisions, request: Request) -> AsyncGenerator[Round, None]:

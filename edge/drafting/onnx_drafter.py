@@ -51,7 +51,7 @@ class OnnxDrafter:
         """Takes the session over. Laws have at most `support_size` tokens, in counts of 2**-`bits`."""
         if support_size < 1 or not 0 < bits <= MAX_BITS:
             raise InvalidInput(f"support_size must be 1 or more and bits between 1 and {MAX_BITS}, not {support_size} and {bits}")
-        self._shape, self._support_size, self._bits = shape, support_size, bits
+        self._session, self._shape, self._support_size, self._bits = session, shape, support_size, bits
         self._rows = OnnxRows(session, shape)
         self._noise = KnownNoise(0, shape.vocab_size)
         self._counts = NgramCounts()
@@ -90,6 +90,10 @@ class OnnxDrafter:
             raise InvalidInput(f"{path} is not a model that ONNX Runtime can run ({reason}); run `cactus export` again") from None
         shape = DraftShape.from_metadata(session.get_modelmeta().custom_metadata_map, path)
         return cls(session, shape, support_size=support_size, bits=bits)
+
+    def twin(self) -> OnnxDrafter:
+        """Another drafter with a cache of its own over the same weights, for another caller at the same time."""
+        return OnnxDrafter(self._session, self._shape, support_size=self._support_size, bits=self._bits)
 
     @property
     def vocab_size(self) -> int:

@@ -25,6 +25,7 @@ _FETCHED = (
     SHARDED,
     "tokenizer.json",
     "tokenizer_config.json",
+    "chat_template.jinja",
     "draft.onnx",
     "draft.onnx.data",
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 from cactus_core.errors import InvalidInput
 
 MODEL, WEIGHTS = "draft.onnx", "draft.onnx.data"  # the files of an exported draft; weights apart only where they are large
-TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 FORMAT = "1"  # what the inputs and outputs of the graph mean; a reader refuses any other
 _FORMAT_KEY = "cactus.format"
 _PREFIX = "cactus."

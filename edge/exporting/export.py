@@ -13,7 +13,7 @@ import onnx
 
 from cactus_core.errors import InvalidInput
 from edge.exporting.checkpoint import Checkpoint, locate
-from edge.exporting.draft_shape import MODEL, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS
+from edge.exporting.draft_shape import CHAT_TEMPLATE, MODEL, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS
 from edge.exporting.onnx_graph import Dtype, build_graph
 from edge.tokenizer import Tokenizer
 
@@ -41,7 +41,7 @@ def export(source: str | Path, destination: Path, *, dtype: Dtype = "float16", m
     num_tokens = Tokenizer.load(folder).vocab_size
     model = build_graph(checkpoint, dtype=dtype, max_positions=max_positions, num_tokens=num_tokens)
     destination.mkdir(parents=True, exist_ok=True)
-    for name in (TOKENIZER, TOKENIZER_CONFIG):
+    for name in (TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE):
         if (folder / name).is_file() and folder.resolve() != destination.resolve():
             shutil.copyfile(folder / name, destination / name)
     _write(model, destination)

@@ -1,0 +1,9 @@
+from cactus_core.acceptance import Acceptance as Acceptance
+from cactus_core.sampling import SamplingParams as SamplingParams
+from edge.async_client import AsyncClient as AsyncClient
+from edge.async_client import AsyncTextStream as AsyncTextStream
+from edge.completion import Completion as Completion
+from edge.completion import Piece as Piece
+from edge.rounds import Origin as Origin
+from edge.sync_client import Client as Client
+from edge.sync_client import TextStream as TextStream

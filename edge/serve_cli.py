@@ -1,0 +1,63 @@
+"""The edge's verb serve. Imports its libraries when it runs, so that `cactus --help` is quick."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Annotated
+
+import typer
+
+from cactus_core.demo_pair import demo_model
+from edge.cli import DEFAULT_ENDPOINT, EndpointOption
+
+_SWITCH_S = 0.0005  # as for `generate`: drafters' threads are not to hold up the link
+_DRAFTING, _PLAIN = 4, 64  # requests at once, unless told
+
+
+def serve(
+    endpoint: EndpointOption = DEFAULT_ENDPOINT,
+    draft: Annotated[
+        str | None, typer.Option(help="a draft: folder of `cactus export`, checkpoint, or hub name; default: the demo's")
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="draft nothing: the cloud decodes alone")] = False,  # noqa: FBT002  # a flag
+    tokenizer: Annotated[str | None, typer.Option(help="of --plain: the folder or hub name of the target's tokenizer")] = None,
+    listen: Annotated[str, typer.Option(help="host:port of the HTTP server; port 0 takes any")] = "127.0.0.1:8000",
+    parallel: Annotated[
+        int | None, typer.Option(min=1, help="requests at once, each with a drafter's memory; more are told to come again")
+    ] = None,
+    model_name: Annotated[str | None, typer.Option(help="what callers name the model; default: what the endpoint does")] = None,
+    chat_template: Annotated[str | None, typer.Option(help="a file of Jinja, or plain; default: the tokenizer's own")] = None,
+) -> None:
+    """Serve OpenAI's API here, drafting for each request, until Ctrl-C."""
+    from cactus_core.errors import InvalidInput
+    from edge.drafting.drafter import Drafter
+    from edge.exporting.checkpoint import locate
+    from edge.exporting.draft_folder import draft_folder
+    from edge.serving.server import ApiServer
+
+    if tokenizer is not None and not plain:
+        raise InvalidInput("--tokenizer goes with --plain: a draft brings its own")
+    if plain and draft is not None:
+        raise InvalidInput("--plain drafts nothing: name the tokenizer's folder with --tokenizer")
+    drafters: list[Drafter | None]
+    if plain:
+        folder = locate(tokenizer or demo_model("target"))
+        drafters = [None] * (parallel or _PLAIN)
+    else:
+        from edge.drafting.onnx_drafter import OnnxDrafter
+
+        folder = draft_folder(draft or demo_model("draft"))
+        drafter = OnnxDrafter.load(folder)
+        drafters = [drafter, *(drafter.twin() for _ in range((parallel or _DRAFTING) - 1))]
+    sys.setswitchinterval(_SWITCH_S)
+    server = ApiServer(endpoint, listen, folder, drafters, name=model_name, chat_template=chat_template)
+
+    async def until_interrupted() -> None:
+        async with server.serving():
+            print(f"serving {server.model} at {server.url}/v1, {len(drafters)} requests at once; Ctrl-C ends it", flush=True)
+            print(f"try:  curl {server.url}/v1/completions -H 'Content-Type: application/json' \\", flush=True)
+            print(f'        -d \'{{"model": "{server.model}", "prompt": "def main(", "max_tokens": 32}}\'', flush=True)
+            await asyncio.Event().wait()
+
+    asyncio.run(until_interrupted())
