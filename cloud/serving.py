@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -30,6 +31,17 @@ def server_options(limits: Limits) -> list[tuple[str, int]]:
         # Edges ask every ten seconds whether a silent link still is one: gRPC would take that for an attack.
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ]
+
+
+def speculation_handler(speculate: Any, describe: Any) -> grpc.GenericRpcHandler[Any, Any]:
+    """Both methods of the service: `speculate` takes and gives frames as bytes, `describe` messages."""
+    return grpc.method_handlers_generic_handler(
+        SERVICE,
+        {
+            "Speculate": grpc.stream_stream_rpc_method_handler(speculate),
+            "Describe": grpc.unary_unary_rpc_method_handler(describe, pb.DescribeRequest.FromString, pb.Description.SerializeToString),
+        },
+    )
 
 
 def bind(server: grpc.aio.Server, address: str) -> int:

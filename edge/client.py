@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from cactus_core.acceptance import Acceptance
-from cactus_core.errors import Mismatch, Unavailable
+from cactus_core.errors import Damaged, Mismatch, Unavailable
 from cactus_core.sampling import SamplingParams
 from cactus_core.session import Limits, Request, Served
 from edge.alone import DraftAlone
@@ -159,9 +159,9 @@ class Client:
                         if done.finish is not None:
                             return
                 request = replace(request, decode_alone=True)  # the plan is to draft no more
-            except Unavailable as error:
+            except (Damaged, Unavailable) as error:
                 wait_s = backoff.failed()
-                if wait_s is None or not is_served:  # what never worked is not waited for
+                if wait_s is None or not (is_served or isinstance(error, Damaged)):  # what never worked is not waited for
                     raise
                 _log.info("%s: trying again in %.2f s", error, wait_s)
                 is_lost = True

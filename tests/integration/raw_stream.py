@@ -1,0 +1,28 @@
+"""A stream as whoever calls may use it: any message, in any order, sealed as a frame must be."""
+
+from __future__ import annotations
+
+from cactus_core.wire.frames import Inbox, Outbox, cloud_frame
+from cloud.serving import SERVICE
+
+
+class RawStream:
+    """Messages up and down. `frames` are sent at once, and none after them."""
+
+    def __init__(self, channel, frames=None, metadata=None):
+        self.outbox, self.inbox = Outbox(), Inbox()
+        said = None if frames is None else iter([self.outbox.seal(frame) for frame in frames])
+        self.call = channel.stream_stream(f"/{SERVICE}/Speculate")(said, metadata=metadata)
+        self.done_writing, self.cancel = self.call.done_writing, self.call.cancel
+
+    async def write(self, frame):
+        await self.call.write(self.outbox.seal(frame))
+
+    async def read(self):
+        """`grpc.aio.EOF` at the end."""
+        frame = await self.call.read()
+        return cloud_frame(self.inbox.open(frame)) if isinstance(frame, bytes) else frame
+
+    async def __aiter__(self):
+        async for frame in self.call:
+            yield cloud_frame(self.inbox.open(frame))
