@@ -23,6 +23,7 @@ from cactus_core.errors import error_for
 from cactus_core.lattice import LatticeLaws
 from cactus_core.session import Limits, Request, Served
 from cactus_core.wire import codec
+from cactus_core.wire.frames import Inbox, Outbox, cloud_frame
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cloud.serving import SERVICE, TENANT
 from edge.link import Endpoint
@@ -33,7 +34,7 @@ _PROMPT = (1, 2, 3)
 _NAME = "hog"  # as whom a gateway would announce it: fairness is between tenants, and on loopback all are one
 _PATIENCE_S = 60.0
 
-Method: TypeAlias = grpc.aio.StreamStreamMultiCallable[bytes, pb.CloudFrame]
+Method: TypeAlias = "grpc.aio.StreamStreamMultiCallable[bytes, bytes]"
 
 
 @contextmanager
@@ -101,7 +102,7 @@ async def _work(address: str, num_streams: int, connection: Connection) -> None:
     blocks = [largest_block(served.limits, served.vocab_size, rng) for _ in range(_NUM_FRAMES)]
     frames = [pb.EdgeFrame(draft_block=codec.pack_block(block, 0)).SerializeToString() for block in blocks]
     async with grpc.aio.insecure_channel(address) as channel:
-        method: Method = channel.stream_stream(f"/{SERVICE}/Speculate", None, pb.CloudFrame.FromString)
+        method: Method = channel.stream_stream(f"/{SERVICE}/Speculate")  # type: ignore[call-arg]  # bytes are left as they are
         while connection.recv():
             shift = _Shift(connection)
             await asyncio.gather(*(_stream(method, served, frames, shift) for _ in range(num_streams)))
@@ -130,20 +131,24 @@ async def _stream(method: Method, served: Served, frames: list[bytes], shift: _S
     request = Request(_PROMPT, served.max_positions - len(_PROMPT) - num_drafted, seed=0, fingerprint=served.fingerprint)
     while not shift.is_over:
         call = method(None, metadata=grpc.aio.Metadata((TENANT, _NAME)))
-        await call.write(pb.EdgeFrame(open=codec.pack_request(request)).SerializeToString())
-        await call.read()
+        inbox, outbox = Inbox(), Outbox()
+        await call.write(outbox.seal(pb.EdgeFrame(open=codec.pack_request(request))))
+        opened = await call.read()
+        if isinstance(opened, bytes):
+            inbox.open(opened)
         base, finish = len(_PROMPT), pb.FINISH_NONE
         for number, frame in enumerate(cycle(frames)):
             if shift.is_over or finish != pb.FINISH_NONE:
                 break
             # Messages that follow one another are one message, in which the later fields count: the laws are packed once.
             place = pb.EdgeFrame(draft_block=pb.DraftBlock(round=number, base=base))
-            await call.write(frame + place.SerializeToString())
-            answer = await call.read()
-            if not isinstance(answer, pb.CloudFrame):
+            await call.write(outbox.seal_payload(frame + place.SerializeToString()))
+            answered = await call.read()
+            if not isinstance(answered, bytes):
                 raise error_for((await call.code()).name, await call.details() or "the stream ended before the text did")
+            answer = cloud_frame(inbox.open(answered))
             base, finish = base + len(answer.decision.logprobs), answer.decision.finish
             shift.note()
-        await call.write(pb.EdgeFrame(close=pb.Close()).SerializeToString())
+        await call.write(outbox.seal(pb.EdgeFrame(close=pb.Close())))
         await call.done_writing()
         await call.read()

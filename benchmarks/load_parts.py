@@ -22,6 +22,7 @@ from cactus_core.coupled import CoupledTree
 from cactus_core.rules import COUPLED
 from cactus_core.session import Hint, Limits, Request, Served
 from cactus_core.wire import codec, varints
+from cactus_core.wire.frames import Inbox, Outbox, edge_frame
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cloud.serving import SERVICE, server_options
 from cluster.gateway import GatewayServer
@@ -41,10 +42,11 @@ async def stub_verifier(serve: Serve) -> None:
 
     async def speculate(_: object, context: Any) -> None:
         base = len(_PROMPT)
-        await context.read()
-        await context.write(pb.CloudFrame(opened=pb.Opened(base=base, credits=8)).SerializeToString())
+        inbox, outbox = Inbox(), Outbox()
+        inbox.open(await context.read())
+        await context.write(outbox.seal(pb.CloudFrame(opened=pb.Opened(base=base, credits=8))))
         while isinstance(frame := await context.read(), bytes):
-            if (asked := pb.EdgeFrame.FromString(frame)).WhichOneof("kind") == "close":
+            if (asked := edge_frame(inbox.open(frame))).WhichOneof("kind") == "close":
                 return
             decision = pb.Decision(
                 round=asked.draft_tree.round,
@@ -57,7 +59,7 @@ async def stub_verifier(serve: Serve) -> None:
                 accepted_varints=accepted,
             )
             base += len(_ACCEPTED) + 1
-            await context.write(pb.CloudFrame(decision=decision).SerializeToString())
+            await context.write(outbox.seal(pb.CloudFrame(decision=decision)))
 
     async def describe(_: bytes, context: Any) -> bytes:
         return codec.pack_served(Served("stub", "", 1 << 17, 1 << 20, Limits(), {}, {})).SerializeToString()
@@ -135,12 +137,12 @@ class _Stream:
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
-        self._round = 0
+        self._round, self._outbox = 0, Outbox()
 
     async def open(self) -> None:
         self._call = self._channel.stream_stream(f"/{SERVICE}/Speculate")()
         request = Request(_PROMPT, 1 << 19, 1, "", acceptance=Acceptance(COUPLED), decode_alone=True)
-        await self._call.write(pb.EdgeFrame(open=codec.pack_request(request)).SerializeToString())
+        await self._call.write(self._outbox.seal(pb.EdgeFrame(open=codec.pack_request(request))))
         await self._call.read()
 
     async def drive(self, due: float, interval: float, until: float) -> list[float]:
@@ -151,14 +153,14 @@ class _Stream:
             await asyncio.sleep(max(due - time.monotonic(), 0.0))
             self._round += 1
             frame.draft_tree.round = self._round
-            await self._call.write(frame.SerializeToString())
+            await self._call.write(self._outbox.seal(frame))
             await self._call.read()
             delays.append(time.monotonic() - due)
             due += interval
         return delays
 
     async def close(self) -> None:
-        await self._call.write(pb.EdgeFrame(close=pb.Close()).SerializeToString())
+        await self._call.write(self._outbox.seal(pb.EdgeFrame(close=pb.Close())))
         await self._call.done_writing()
         while isinstance(await self._call.read(), bytes):
             pass

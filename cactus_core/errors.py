@@ -3,6 +3,7 @@
     CactusError                 something a person can act on; `code` is the gRPC status it travels as
     ├── InvalidInput            what was sent does not hold together                     INVALID_ARGUMENT
     ├── Mismatch                both sides are well, but do not belong together          FAILED_PRECONDITION
+    ├── Damaged                 a frame did not come as it was sent                      DATA_LOSS
     ├── StaleBase               the block starts where the text no longer ends           ABORTED
     ├── Unauthenticated         nobody knows who calls                                   UNAUTHENTICATED
     ├── LimitExceeded           the request, the caller's quota or the system is full    RESOURCE_EXHAUSTED
@@ -30,6 +31,12 @@ class InvalidInput(CactusError):
 
 class Mismatch(CactusError):
     code: ClassVar[str] = "FAILED_PRECONDITION"
+
+
+class Damaged(CactusError):
+    """The stream is over; the request goes on over another."""
+
+    code: ClassVar[str] = "DATA_LOSS"
 
 
 class StaleBase(CactusError):

@@ -11,7 +11,7 @@ from cactus_core.coupled import CoupledTree
 from cactus_core.errors import InvalidInput
 from cactus_core.sampling import SamplingParams
 
-PROTOCOL = 1
+PROTOCOL = 2
 _MAX_TOP_LOGPROBS = 20
 _MAX_STOP_IDS = 64
 # The likeliest tokens at one place, the likeliest first, each with its natural log-probability.

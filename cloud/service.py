@@ -11,19 +11,19 @@ from concurrent.futures import Future
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
+import grpc
 import grpc.aio
 
 from cactus_core.errors import InvalidInput, Unavailable
 from cactus_core.session import Decision, Limits, Served
 from cactus_core.wire import codec
-from cactus_core.wire.padding import pad
+from cactus_core.wire.frames import Inbox, Outbox, edge_frame
 from cactus_core.wire.v1 import speculation_pb2 as pb
-from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
 from cloud.certificates import ServerCertificates
 from cloud.engine import Engine
-from cloud.serving import Context, add_health, bind, is_spelled_out, server_options, set_serving, tenant_of
+from cloud.serving import Context, add_health, bind, is_spelled_out, server_options, set_serving, speculation_handler, tenant_of
 from cloud.session import Session
 from cloud.status import errors_as_status
 from cloud.target import TargetModel
@@ -37,35 +37,37 @@ M = TypeVar("M", pb.DraftBlock, pb.DraftTree)
 T = TypeVar("T")
 
 
-class VerifierService(pb_grpc.SpeculationServicer):
+class VerifierService:
     """`Speculate` and `Describe` over one engine, once there is one: until then every call ends with `Unavailable`."""
 
     def __init__(self) -> None:
         self.engine: Engine | None = None
 
-    async def Describe(self, request: pb.DescribeRequest, context: Context) -> pb.Description:  # noqa: N802  # the proto's name
+    def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
+        """Frames come and go as bytes, which are sealed (cactus_core/wire/frames.py); descriptions are messages."""
+        return speculation_handler(self._speculate, self._describe)
+
+    async def _describe(self, _: pb.DescribeRequest, context: Context) -> pb.Description:
         async with errors_as_status(context):
             return codec.pack_served(self.ready().served)
         raise AssertionError("the status ended the call")
 
-    async def Speculate(  # noqa: N802  # the proto's name
-        self, request_iterator: AsyncIterator[pb.EdgeFrame], context: Context
-    ) -> AsyncIterator[pb.CloudFrame]:
+    async def _speculate(self, frames: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
         async with errors_as_status(context):
             engine = self.ready()
-            opening = await _first(request_iterator)
+            said = _opened(frames)
+            opening = await _first(said)
+            outbox = Outbox(padded=opening.padded)
             session = engine.open(codec.unpack_request(opening), tenant_of(context))
             try:
                 num_credits = TREE_CREDITS if session.request.acceptance.is_coupled else CREDITS
-                opened = pb.CloudFrame(opened=pb.Opened(base=len(session.text), credits=num_credits))
-                yield _sized(opened, padded=opening.padded)
+                yield outbox.seal(pb.CloudFrame(opened=pb.Opened(base=len(session.text), credits=num_credits)))
                 spells_out = is_spelled_out(context) and not session.request.acceptance.is_coupled
                 streams = session.request.acceptance.is_coupled or session.request.decode_alone
-                async with aclosing((_streamed if streams else _rounds)(engine, session, request_iterator)) as decisions:
+                async with aclosing((_streamed if streams else _rounds)(engine, session, said)) as decisions:
                     async for decision in decisions:
                         told = _spelled_out(session, decision) if spells_out else decision
-                        frame = pb.CloudFrame(decision=codec.pack_decision(told, num_credits))
-                        yield _sized(frame, padded=opening.padded)
+                        yield outbox.seal(pb.CloudFrame(decision=codec.pack_decision(told, num_credits)))
             finally:
                 engine.close(session)
 
@@ -76,10 +78,11 @@ class VerifierService(pb_grpc.SpeculationServicer):
         return self.engine
 
 
-def _sized(frame: pb.CloudFrame, *, padded: bool) -> pb.CloudFrame:
-    if padded:
-        pad(frame)
-    return frame
+async def _opened(frames: AsyncIterator[bytes]) -> AsyncIterator[pb.EdgeFrame]:
+    """Raises `Damaged` at the first that is not what was sent next."""
+    inbox = Inbox()
+    async for frame in frames:
+        yield edge_frame(inbox.open(frame))
 
 
 def _spelled_out(session: Session, decision: Decision) -> Decision:
@@ -182,7 +185,7 @@ class VerifierServer:
         limits = Limits()
         credentials = self._certificates.credentials() if self._certificates else None
         self._server = grpc.aio.server(options=server_options(limits))
-        pb_grpc.add_SpeculationServicer_to_server(self._service, self._server)
+        self._server.add_generic_rpc_handlers((self._service.handler(),))
         self._health = await add_health(self._server)
         self.port = bind(self._server, self._address, credentials)
         await self._server.start()

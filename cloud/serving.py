@@ -31,6 +31,7 @@ def server_options(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.http2.bdp_probe", 0),  # as at the edge, which would answer each
         # Edges ask every ten seconds whether a silent link still is one: gRPC would take that for an attack.
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ("grpc.http2.ping_timeout_ms", 10_000),  # of every ping, a keepalive's too: gRPC would wait a minute
         # A caller that is gone without a word holds nothing for longer than this.
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
@@ -41,6 +42,17 @@ def server_options(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.max_connection_age_grace_ms", 600_000),
         ("grpc.max_concurrent_streams", 8_192),  # of one connection: whoever opens more is kept waiting at its own end
     ]
+
+
+def speculation_handler(speculate: Any, describe: Any) -> grpc.GenericRpcHandler[Any, Any]:
+    """Both methods of the service: `speculate` takes and gives frames as bytes, `describe` messages."""
+    return grpc.method_handlers_generic_handler(
+        SERVICE,
+        {
+            "Speculate": grpc.stream_stream_rpc_method_handler(speculate),
+            "Describe": grpc.unary_unary_rpc_method_handler(describe, pb.DescribeRequest.FromString, pb.Description.SerializeToString),
+        },
+    )
 
 
 def bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None = None) -> int:

@@ -15,8 +15,9 @@ import grpc.aio
 
 from cactus_core.errors import CactusError, InvalidInput, Unavailable, error_for
 from cactus_core.session import Limits
+from cactus_core.wire.frames import Inbox
 from cactus_core.wire.v1 import speculation_pb2 as pb
-from cloud.serving import SERVICE, Context, add_health, bind, server_options, set_serving
+from cloud.serving import Context, add_health, bind, server_options, set_serving, speculation_handler
 from cloud.status import errors_as_status
 from cluster.access.callers import caller_of
 from cluster.access.security import Security
@@ -39,15 +40,7 @@ class GatewayService:
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         """Frames come and go as bytes; descriptions are messages."""
-        return grpc.method_handlers_generic_handler(
-            SERVICE,
-            {
-                "Speculate": grpc.stream_stream_rpc_method_handler(self._speculate),
-                "Describe": grpc.unary_unary_rpc_method_handler(
-                    self._describe, pb.DescribeRequest.FromString, pb.Description.SerializeToString
-                ),
-            },
-        )
+        return speculation_handler(self._speculate, self._describe)
 
     async def _describe(self, _: pb.DescribeRequest, context: Context) -> pb.Description:
         async with errors_as_status(context):
@@ -67,7 +60,8 @@ class GatewayService:
         first = await context.read()
         if not isinstance(first, bytes):
             raise InvalidInput("a stream must begin with Open")
-        passage = Passage(context, first, caller_of(context), self._router, self._replicas)
+        inbox = Inbox()
+        passage = Passage(context, inbox, inbox.open(first), caller_of(context), self._router, self._replicas)
         try:
             return await passage.run()
         finally:

@@ -1,7 +1,8 @@
 """One edge's stream, passed on to a replica and back; when that dies, to another, which goes on where the text stood.
 
-Frames are passed as the bytes that they came as. What is sent waits until the other side takes it, both ways, so that a slow reader
-slows down only whom it listens to. Knows calls and their statuses; knows nothing of models, and of decisions only that they come.
+Messages are passed as the bytes that they came as, and sealed anew: each replica counts its frames from the first. What is sent waits
+until the other side takes it, both ways, so that a slow reader slows down only whom it listens to. Knows calls and their statuses;
+knows nothing of models, and of decisions only that they come.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from cactus_core.errors import Unavailable
+from cactus_core.errors import Damaged, Unavailable
+from cactus_core.wire.frames import Inbox, Outbox
 from cluster.peek import CLOSE, decision_in
 from cluster.replicas import Call, Replicas
 from cluster.resumption import Resumption
@@ -59,11 +61,12 @@ class Ending:
         """Whether it was the replica that failed, and not the request."""
         if self.code is grpc.StatusCode.INTERNAL:  # in gRPC's words, of a connection that broke under a call
             return "Internal error from Core" in self.details or "RST_STREAM" in self.details
-        return self.code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+        return self.code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DATA_LOSS}
 
 
 class Passage:
-    """Of one stream of `context`, which begins with the frame `first`, for `tenant`. It is `run` once.
+    """Of one stream of `context`, which begins with the message `first`, for `tenant`; `inbox` opened that and opens what follows. It is
+    `run` once.
 
     Raises `InvalidInput` where `first` opens nothing. A thousand of them wait at a time: what each holds is kept small.
     """
@@ -75,6 +78,7 @@ class Passage:
         "_edge_is_done",
         "_failed",
         "_failing_since",
+        "_from_edge",
         "_has_last_word",
         "_has_room",
         "_is_abandoned",
@@ -85,15 +89,18 @@ class Passage:
         "_router",
         "_speaking",
         "_tenant",
+        "_to_edge",
+        "_to_replica",
         "_was_opened",
     )
 
-    def __init__(self, context: Any, first: bytes, tenant: str, router: Router, replicas: Replicas) -> None:
+    def __init__(self, context: Any, inbox: Inbox, first: bytes, tenant: str, router: Router, replicas: Replicas) -> None:
         self._context, self._tenant, self._router, self._replicas = context, tenant, router, replicas
         self._resumption = Resumption(first)
         self._listener: asyncio.Task[Any] | None = None  # who waits for the edge, as long as it does
         self._down: asyncio.Task[Ending] | None = None
-        self._call: Call | None = None  # where frames from the edge go at once; None while there is no replica
+        self._call: Call | None = None  # where messages from the edge go at once; None while there is no replica
+        self._from_edge, self._to_edge, self._to_replica = inbox, Outbox(), Outbox()
         self._speaking = asyncio.Lock()  # one at a time writes to a replica
         self._has_room: asyncio.Future[None] | None = None
         self._edge_is_done = self._is_abandoned = self._was_opened = False  # it says no more; it has gone; it was told of its opening
@@ -132,13 +139,14 @@ class Passage:
             down.exception()  # whoever runs this sees it, or is no longer there
 
     async def _pass_up(self) -> None:
-        """Until the edge says no more."""
+        """Until the edge says no more. Raises `Damaged` where that is not what the edge sent."""
         while isinstance(frame := await self._context.read(), bytes):
+            payload = self._from_edge.open(frame)
             async with self._speaking:
-                self._resumption.sent(frame)
+                self._resumption.sent(payload)
                 if self._call is not None:
                     with contextlib.suppress(*_ENDED):  # whoever reads from the call learns why, and has it sent again elsewhere
-                        await self._call.write(frame)
+                        await self._call.write(self._to_replica.seal_payload(payload))
             while not self._resumption.has_room:
                 self._has_room = asyncio.get_running_loop().create_future()
                 await self._has_room
@@ -184,7 +192,7 @@ class Passage:
                     down.cancel()
                 else:
                     with contextlib.suppress(*_ENDED):
-                        await self._call.write(CLOSE)
+                        await self._call.write(self._to_replica.seal_payload(CLOSE))
                         await self._call.done_writing()
                 await asyncio.wait({down})
         except TimeoutError:
@@ -210,30 +218,33 @@ class Passage:
         call = self._replicas.speculate(address, self._tenant)
         try:
             async with self._speaking:
-                for said in self._resumption.frames():
-                    await call.write(said)
+                outbox, inbox = Outbox(), Inbox()
+                for said in self._resumption.payloads():
+                    await call.write(outbox.seal_payload(said))
                 if self._edge_is_done:
                     await call.done_writing()
-                self._call = call
+                self._call, self._to_replica = call, outbox
             async with asyncio.timeout(_OPEN_TIMEOUT_S):
                 opened = await call.read()
             self._num_replicas += 1
-            if isinstance(opened, bytes) and not self._was_opened:  # else the edge was told, by the replica before
-                await self._tell(opened)
+            if isinstance(opened, bytes):
+                payload = inbox.open(opened)
+                if not self._was_opened:  # else the edge was told, by the replica before
+                    await self._tell(payload)
             while isinstance(frame := await call.read(), bytes):
-                await self._tell(frame)
+                await self._tell(inbox.open(frame))
         except TimeoutError:
             return Ending(grpc.StatusCode.UNAVAILABLE, _UNREACHED)
         except _ENDED:
             return await Ending.of(call)
-        except Unavailable as error:  # what came from there cannot be read
+        except (Damaged, Unavailable) as error:  # what came from there is not what was sent, or cannot be read
             return Ending(grpc.StatusCode.UNAVAILABLE, str(error))
         finally:
             call.cancel()  # nothing to a call that has ended
         return await Ending.of(call)
 
-    async def _tell(self, frame: bytes) -> None:
-        decision = decision_in(frame)
+    async def _tell(self, payload: bytes) -> None:
+        decision = decision_in(payload)
         if decision is None:
             self._was_opened = True
         else:
@@ -243,4 +254,4 @@ class Passage:
             if self._failing_since is not None:
                 self._failed, self._failing_since = set(), None
         if not self._is_abandoned:
-            await self._context.write(frame)
+            await self._context.write(self._to_edge.seal_payload(payload))

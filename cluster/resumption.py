@@ -1,6 +1,6 @@
 """What another replica needs to go on with a text: what was asked, what has come of it, and what was sent and has no answer.
 
-Knows the frames of one stream as bytes, and of what is in them as little as that takes; knows nothing of calls or addresses.
+Knows the messages of one stream as bytes, and of what is in them as little as that takes; knows nothing of calls or addresses.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from cactus_core.coins import Ints
 from cactus_core.rules import COUPLED
 from cactus_core.wire import varints
 from cactus_core.wire.v1 import speculation_pb2 as pb
-from cluster.peek import frame_of, opening_in
+from cluster.peek import opening_in, payload_of
 
 _MAX_UNANSWERED = 4  # blocks: more than credits allow, and no more than a gateway would hold for anybody
 
 
 class Resumption:
-    """Begins with a stream's first frame. Raises `InvalidInput` when that is no `Open`, or its tokens cannot be read.
+    """Begins with a stream's first message. Raises `InvalidInput` when that is no `Open`, or its tokens cannot be read.
 
     Blocks are answered in their order, so those without an answer are sent again. Where the cloud decodes by itself the newest frame
     alone matters: a tree, which the replica that died may not have heard, or the Close.
@@ -66,11 +66,11 @@ class Resumption:
         prompt = varints.decode(opening_in(self._first).prompt_varints)
         return np.concatenate([prompt, varints.decode(bytes(self._committed))])
 
-    def sent(self, frame: bytes) -> None:
-        """A frame came from the edge, after the first."""
+    def sent(self, payload: bytes) -> None:
+        """A message came from the edge, after the first."""
         if self._is_streamed:
             self._unanswered.clear()
-        self._unanswered.append(frame)
+        self._unanswered.append(payload)
 
     def decided(self, decision: pb.Decision) -> None:
         """A decision is about to be passed on to the edge. One that is told again changes nothing."""
@@ -89,14 +89,14 @@ class Resumption:
             self.can_go_on = False
         self.is_complete = decision.finish != pb.FINISH_NONE
 
-    def frames(self) -> Iterator[bytes]:
+    def payloads(self) -> Iterator[bytes]:
         """What to say to a replica so that it goes on from here."""
         if self._has_come:
             opening = opening_in(self._first)
             opening.committed_varints = bytes(self._committed)
             if self._has_budget:
                 opening.acceptance.budget = max(opening.acceptance.budget - self._spent, 0.0)
-            yield frame_of(opening)
+            yield payload_of(opening)
         else:
             yield self._first
         yield from tuple(self._unanswered)

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from cactus_core.acceptance import Acceptance
-from cactus_core.errors import LimitExceeded, Mismatch, Unavailable
+from cactus_core.errors import Damaged, LimitExceeded, Mismatch, Unavailable
 from cactus_core.sampling import SamplingParams
 from cactus_core.session import Limits, Request, Served
 from edge.alone import DraftAlone
@@ -161,12 +161,13 @@ class Client:
                         if done.finish is not None:
                             return
                 request = replace(request, decode_alone=True)  # the plan is to draft no more
-            except (Unavailable, LimitExceeded) as error:
+            except (Damaged, Unavailable, LimitExceeded) as error:
                 asked_s = error.retry_after_s if isinstance(error, LimitExceeded) else None
                 if isinstance(error, LimitExceeded) and asked_s is None:  # waiting would not help
                     raise
                 wait_s = backoff.failed(asked_s or 0.0)
-                if wait_s is None or (asked_s is None and not is_served):  # what never worked is not waited for
+                may_work = is_served or asked_s is not None or isinstance(error, Damaged)
+                if wait_s is None or not may_work:  # what never worked is not waited for
                     raise
                 _log.info("%s: trying again in %.2f s", error, wait_s)
                 is_lost = True

@@ -19,7 +19,7 @@ from cactus_core.block import Block
 from cactus_core.errors import CactusError, Unavailable, error_for
 from cactus_core.session import Decision, Hint, Request, Served
 from cactus_core.wire import codec
-from cactus_core.wire.padding import pad
+from cactus_core.wire.frames import Inbox, Outbox, cloud_frame
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
 from edge.credentials import Credentials
@@ -39,7 +39,9 @@ _CHANNEL = [
 ]
 _CUT = "Internal error from Core"  # how grpc.aio names a write to a call that ends at that moment
 
-Call: TypeAlias = grpc.aio.StreamStreamCall[pb.EdgeFrame, pb.CloudFrame]
+_SPECULATE = f"/{pb.DESCRIPTOR.services_by_name['Speculation'].full_name}/Speculate"
+
+Call: TypeAlias = "grpc.aio.StreamStreamCall[bytes, bytes]"
 
 
 class Endpoint:
@@ -100,8 +102,7 @@ class Endpoint:
         """A stream for one request, at the first address that takes it. It is ended, not cancelled, when the context is left in peace or by
         a caller who wants no more.
         """
-        address, call = await self._opened(request)
-        link = Link(call, padded=self._padded)
+        address, call, link = await self._opened(request)
         try:
             async with self._leaving_when_lost(address, call):
                 try:
@@ -113,24 +114,26 @@ class Endpoint:
         finally:
             call.cancel()  # nothing to a call that has ended
 
-    async def _opened(self, request: Request) -> tuple[str, Call]:
+    async def _opened(self, request: Request) -> tuple[str, Call, Link]:
         opening = codec.pack_request(request)
         opening.padded = self._padded
         num_left = len(self._addresses)
         while True:
             num_left -= 1
             address = self.address
-            call = self._stub(address).Speculate(metadata=self._credentials.metadata(address))
+            channel: Any = self._channels[address]  # whose type has no place for what leaves bytes as they are
+            call: Call = channel.stream_stream(_SPECULATE)(metadata=self._credentials.metadata(address))
+            link = Link(call, padded=self._padded)
             try:
                 async with self._leaving_when_lost(address, call):
-                    await Link(call, padded=self._padded).send(pb.EdgeFrame(open=opening))
-                    await call.read()
+                    await link.send(pb.EdgeFrame(open=opening))
+                    await link.opened()
             except BaseException as error:
                 call.cancel()
                 if not isinstance(error, Unavailable) or not num_left:
                     raise
             else:
-                return address, call
+                return address, call, link
 
     def _stub(self, address: str) -> pb_grpc.SpeculationStub:
         return pb_grpc.SpeculationStub(self._channels[address])
@@ -181,18 +184,21 @@ def _retry_after_s(metadata: Iterable[Any] | None) -> float | None:
 
 
 class Link:
-    """One request's stream, once it is open."""
+    """One request's stream. Whatever is read raises `Damaged` where it is not what was sent next."""
 
     def __init__(self, call: Call, *, padded: bool = False) -> None:
-        self._call, self._padded = call, padded
+        self._call, self._outbox, self._inbox = call, Outbox(padded=padded), Inbox()
         self._reading: asyncio.Future[object] | None = None  # goes on where nobody waits for it any more
 
-    async def send(self, frame: pb.EdgeFrame) -> int:
-        """Returns its bytes."""
-        if self._padded:
-            pad(frame)
+    async def send(self, message: pb.EdgeFrame) -> int:
+        """Returns the bytes of its frame. Mutates a message that is to be padded."""
+        frame = self._outbox.seal(message)
         await self._call.write(frame)
-        return frame.ByteSize()
+        return len(frame)
+
+    async def opened(self) -> None:
+        """Returns once the request was taken."""
+        await self._next()
 
     async def exchange(self, block: Block, round_number: int) -> Decision:
         """One round: the block up, its decision down."""
@@ -204,19 +210,22 @@ class Link:
         return await self.send(pb.EdgeFrame(draft_tree=codec.pack_hint(hint)))
 
     async def next_decision(self) -> Decision:
-        frame = await self._read()
-        if not isinstance(frame, pb.CloudFrame):
-            raise await _status_of(self._call)
-        return codec.unpack_decision(frame.decision)
+        return codec.unpack_decision((await self._next()).decision)
 
     async def end(self) -> None:
         """Closes the stream: whatever happens to it now costs nobody anything. Gives up on a link that no longer is one."""
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
             async with asyncio.timeout(_END_TIMEOUT_S):
-                await self._call.write(pb.EdgeFrame(close=pb.Close()))
+                await self.send(pb.EdgeFrame(close=pb.Close()))
                 await self._call.done_writing()
-                while isinstance(await self._read(), pb.CloudFrame):
+                while isinstance(await self._read(), bytes):
                     pass
+
+    async def _next(self) -> pb.CloudFrame:
+        frame = await self._read()
+        if not isinstance(frame, bytes):
+            raise await _status_of(self._call)
+        return cloud_frame(self._inbox.open(frame))
 
     async def _read(self) -> object:
         """The next frame. A caller that is cancelled meanwhile cancels the wait alone: gRPC would cancel the stream with its read."""

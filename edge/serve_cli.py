@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 
 from cactus_core.demo_pair import demo_model
-from edge.cli import DEFAULT_ENDPOINT, EndpointOption
+from edge.cli import DEFAULT_ENDPOINT, EndpointOption, InsecureTokensOption, TlsCaOption, TlsCertOption, TlsKeyOption, TokenFileOption
 
 _SWITCH_S = 0.0005  # as for `generate`: drafters' threads are not to hold up the link
 _DRAFTING, _PLAIN = 4, 64  # requests at once, unless told
 
 
 def serve(
-    endpoint: EndpointOption = DEFAULT_ENDPOINT,
+    endpoint: EndpointOption = None,
     draft: Annotated[
         str | None, typer.Option(help="a draft: folder of `cactus export`, checkpoint, or hub name; default: the demo's")
     ] = None,
@@ -28,12 +28,19 @@ def serve(
     ] = None,
     model_name: Annotated[str | None, typer.Option(help="what callers name the model; default: what the endpoint does")] = None,
     chat_template: Annotated[str | None, typer.Option(help="a file of Jinja, or plain; default: the tokenizer's own")] = None,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    token_file: TokenFileOption = None,
+    insecure_tokens: InsecureTokensOption = False,  # noqa: FBT002  # a flag
 ) -> None:
     """Serve OpenAI's API here, drafting for each request, until Ctrl-C."""
     from cactus_core.errors import InvalidInput
+    from edge.credentials import Credentials
     from edge.drafting.drafter import Drafter
     from edge.exporting.checkpoint import locate
     from edge.exporting.draft_folder import draft_folder
+    from edge.link import Endpoint
     from edge.serving.server import ApiServer
 
     if tokenizer is not None and not plain:
@@ -51,7 +58,8 @@ def serve(
         drafter = OnnxDrafter.load(folder)
         drafters = [drafter, *(drafter.twin() for _ in range((parallel or _DRAFTING) - 1))]
     sys.setswitchinterval(_SWITCH_S)
-    server = ApiServer(endpoint, listen, folder, drafters, name=model_name, chat_template=chat_template)
+    there = Endpoint(*(endpoint or [DEFAULT_ENDPOINT]), credentials=Credentials(tls_ca, tls_cert, tls_key, token_file, insecure_tokens))
+    server = ApiServer(there, listen, folder, drafters, name=model_name, chat_template=chat_template)
 
     async def until_interrupted() -> None:
         async with server.serving():

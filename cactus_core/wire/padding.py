@@ -17,9 +17,9 @@ def size_class(num_bytes: int) -> int:
     return max(SMALLEST, 1 << (num_bytes - 1).bit_length())
 
 
-def pad(frame: pb.EdgeFrame | pb.CloudFrame) -> None:
-    """Makes the frame as long as its class. Mutates it."""
-    num_bytes = frame.ByteSize()
+def pad(frame: pb.EdgeFrame | pb.CloudFrame, num_more: int) -> None:
+    """Makes the frame, with so many bytes more after it, as long as its class. Mutates it."""
+    num_bytes = frame.ByteSize() + num_more
     whole = size_class(num_bytes)
     if whole == num_bytes:
         return
@@ -27,5 +27,5 @@ def pad(frame: pb.EdgeFrame | pb.CloudFrame) -> None:
     for size in (whole, 2 * whole):
         for num_header in (2, 3, 4):
             frame.padding = bytes(max(size - num_bytes - num_header, 0))
-            if frame.ByteSize() == size:
+            if frame.ByteSize() + num_more == size:
                 return

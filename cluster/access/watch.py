@@ -20,11 +20,12 @@ from typing import Any
 import grpc.aio
 
 from cactus_core.errors import CactusError, InvalidInput, LimitExceeded
+from cactus_core.wire.frames import Inbox, Outbox, edge_frame
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cloud.serving import Context
 from cloud.status import abort
 from cluster.access.admission import Admission
-from cluster.access.frames import cloud_frame, edge_frame, num_asked, num_emitted, without_drafts
+from cluster.access.frames import cloud_frame, num_asked, num_emitted, without_drafts
 from cluster.access.quotas import Use
 
 _EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # which its stubs do not have
@@ -66,11 +67,13 @@ class Watched:
         "_admission",
         "_credits",
         "_fault",
+        "_inbox",
         "_is_open",
         "_moved",
         "_num_dropped",
         "_num_held",
         "_num_waiting",
+        "_outbox",
         "_overdraft",
         "_task",
         "_use",
@@ -79,6 +82,7 @@ class Watched:
 
     def __init__(self, use: Use, admission: Admission) -> None:
         self._use, self._admission = use, admission
+        self._inbox, self._outbox = Inbox(), Outbox()  # what is left out here must not be missed by whoever counts frames
         self._task: asyncio.Task[Any] | None = None
         self._fault: CactusError | None = None
         self._overdraft: CactusError | None = None
@@ -160,7 +164,8 @@ class Watched:
 
     def _taken(self, frame: Any) -> Any:
         """What is passed on of a frame from the edge, once it is counted; None for nothing."""
-        now, message = time.monotonic(), edge_frame(frame)
+        payload = self._inbox.open(frame)
+        now, message = time.monotonic(), edge_frame(payload)
         if self._waits_for != "reader":
             self._wait_for("cloud")
         match message.WhichOneof("kind"):
@@ -171,8 +176,9 @@ class Watched:
                 self._drafted(message.draft_block.num_rows * message.draft_block.length, now)
             case "draft_tree":
                 self._use.check_running(now)
-                return self._tree(frame, message.draft_tree, now)
-        return frame
+                tree = self._tree(payload, message, now)
+                return None if tree is None else self._outbox.seal_payload(tree)
+        return self._outbox.seal_payload(payload)
 
     def _asked(self, opening: pb.Open, now: float) -> None:
         if self._is_open:
@@ -186,19 +192,20 @@ class Watched:
         self._hold(count)
         self._use.charge(count, now)
 
-    def _tree(self, frame: Any, tree: pb.DraftTree, now: float) -> Any:
+    def _tree(self, payload: bytes, message: pb.EdgeFrame, now: float) -> bytes | None:
         if self._num_waiting >= self._credits:
             self._num_dropped += 1
             if self._num_dropped > _MOST_DROPPED:
                 raise LimitExceeded(f"far more than {self._credits} trees came before a decision on them; wait for decisions")
             return None
         self._num_waiting += 1
-        if not tree.num_nodes:
-            return frame
+        num_nodes = message.draft_tree.num_nodes
+        if not num_nodes:
+            return payload
         if self._use.is_throttled(now):
-            return without_drafts(frame)
-        self._drafted(tree.num_nodes, now)
-        return frame
+            return without_drafts(message)
+        self._drafted(num_nodes, now)
+        return payload
 
     def _drafted(self, num_nodes: int, now: float) -> None:
         self._use.charge(num_nodes, now)

@@ -28,7 +28,7 @@ _GRACE_S = 2  # that answers under way have to end in, when the server is to sto
 
 
 class ApiServer:
-    """An OpenAI-compatible server on `listen`, `host:port` (port 0: any), before the verifier or gateway at `address`.
+    """An OpenAI-compatible server on `listen`, `host:port` (port 0: any), before a verifier or gateway, whose `endpoint` is entered here.
 
     An async context: it serves while it is open. `folder` holds the tokenizer, and each of `drafters` serves one request at a time; None
     leaves decoding to the cloud. Raises `Unavailable` when the endpoint cannot be reached or the address cannot be had, `Mismatch` for
@@ -37,7 +37,7 @@ class ApiServer:
 
     def __init__(
         self,
-        address: str,
+        endpoint: Endpoint,
         listen: str,
         folder: Path,
         drafters: Sequence[Drafter | None],
@@ -45,7 +45,7 @@ class ApiServer:
         name: str | None = None,
         chat_template: str | None = None,
     ) -> None:
-        self._address, self._listen, self._drafters, self._name = address, listen, drafters, name
+        self._endpoint, self._listen, self._drafters, self._name = endpoint, listen, drafters, name
         self._tokenizer = Tokenizer.load(folder)
         self._template = ChatTemplate.load(folder, chat_template)
         self.model = ""
@@ -55,7 +55,7 @@ class ApiServer:
     async def serving(self) -> AsyncIterator[ApiServer]:
         """Serves meanwhile."""
         with _bound(self._listen) as bound:
-            async with Endpoint(self._address) as endpoint:
+            async with self._endpoint as endpoint:
                 served = await Client(endpoint, self._tokenizer, None).served()
                 self.model = self._name or served.model
                 host, port = bound.getsockname()[:2]

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import grpc
 import grpc.aio
@@ -9,11 +10,11 @@ import pytest
 
 from cactus_core.session import Limits
 from cactus_core.wire.v1 import speculation_pb2 as pb
-from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
 from cloud.serving import server_options
 from cluster import passage
 from cluster.gateway import GatewayServer
 from cluster.router import Router
+from tests.sealed import RawStream, sealing_handler
 
 OPEN = pb.EdgeFrame(open=pb.Open(prompt_varints=b"\1\2", max_tokens=1000, acceptance=pb.Acceptance(rule="coupled"), decode_alone=True))
 CLOSE = pb.EdgeFrame(close=pb.Close())
@@ -21,7 +22,7 @@ OPENED = pb.CloudFrame(opened=pb.Opened(base=2, credits=8))
 MANY, LARGE = 1000, bytes(1 << 16)  # more than sockets and windows between here and there hold
 
 
-class Stub(pb_grpc.SpeculationServicer):
+class Stub:
     """`answers` are generators of frames, one a stream, given the frames that come and the call's context."""
 
     def __init__(self, *answers):
@@ -38,12 +39,12 @@ class Stub(pb_grpc.SpeculationServicer):
 
 @asynccontextmanager
 async def before(*stubs):
-    """A gateway before these; the edge's stub of it."""
+    """A gateway before these; what opens a stream there."""
     async with AsyncExitStack() as stack:
         addresses = []
         for stub in stubs:
             server = grpc.aio.server(options=server_options(Limits()))
-            pb_grpc.add_SpeculationServicer_to_server(stub, server)
+            server.add_generic_rpc_handlers((sealing_handler(stub),))
             addresses.append(f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
             await server.start()
             stack.push_async_callback(server.stop, None)
@@ -51,7 +52,7 @@ async def before(*stubs):
         await gateway.ready()
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}"))
         async with asyncio.timeout(60):
-            yield pb_grpc.SpeculationStub(channel)
+            yield partial(RawStream, channel)
 
 
 def decision(number, base, tokens=(7,), **others):
@@ -83,11 +84,11 @@ async def test_who_reads_slowly_stops_the_verifier_and_nobody_else():
         yield decision(0, 2, finish=pb.FINISH_LENGTH)
 
     async with before(Stub(pours, quick)) as edge:
-        slow = edge.Speculate()
+        slow = edge()
         await slow.write(OPEN)
         assert (await slow.read()).WhichOneof("kind") == "opened"
         assert await settled(lambda: num_written) < MANY / 2
-        assert len([frame async for frame in edge.Speculate(iter([OPEN]))]) == 2
+        assert len([frame async for frame in edge([OPEN])]) == 2
         assert [(await slow.read()).decision.round for _ in range(MANY)] == list(range(MANY))
         await slow.done_writing()
         assert await slow.read() is grpc.aio.EOF
@@ -122,7 +123,7 @@ async def test_a_verifier_that_does_not_read_stops_the_edge(is_coupled):
         opening.open.ClearField("acceptance")
         opening.open.decode_alone = False
     async with before(Stub(listens_late)) as edge:
-        call = edge.Speculate()
+        call = edge()
         await call.write(opening)
         await call.read()
         writing = asyncio.create_task(write_all(call))
@@ -141,7 +142,7 @@ async def test_a_verifiers_status_comes_through_with_all_it_says():
 
     stub = Stub(refuses)
     async with before(stub, Stub(refuses)) as edge:
-        call = edge.Speculate(iter([OPEN]))
+        call = edge([OPEN])
         assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert await call.details() == "full; come back later"
         assert ("retry-after-ms", "250") in tuple(await call.trailing_metadata())
@@ -161,7 +162,7 @@ async def test_a_verifier_that_does_not_answer_is_passed_over(monkeypatch):
 
     async with before(Stub(hangs), Stub(answers)) as edge:
         for _ in range(2):  # one of them begins at the one that hangs
-            assert [frame.WhichOneof("kind") async for frame in edge.Speculate(iter([OPEN]))] == ["opened", "decision"]
+            assert [frame.WhichOneof("kind") async for frame in edge([OPEN])] == ["opened", "decision"]
 
 
 async def test_another_verifier_is_told_what_came_and_what_has_no_answer():
@@ -187,7 +188,7 @@ async def test_another_verifier_is_told_what_came_and_what_has_no_answer():
     blocks = [pb.EdgeFrame(draft_block=pb.DraftBlock(round=number, base=base)) for number, base in ((0, 3), (1, 6))]
     stub = Stub(dies, goes_on)
     async with before(stub) as edge:
-        call = edge.Speculate()
+        call = edge()
         await call.write(pb.EdgeFrame(open=opening))
         assert (await call.read()).WhichOneof("kind") == "opened"
         rounds = []
@@ -215,7 +216,7 @@ async def test_a_text_that_is_complete_needs_no_other_verifier():
 
     stub = Stub(dies_at_the_end)
     async with before(stub) as edge:
-        call = edge.Speculate()
+        call = edge()
         await call.write(OPEN)
         for _ in range(2):
             await call.read()
@@ -235,7 +236,7 @@ async def test_a_text_whose_tokens_are_not_all_known_is_left_to_its_edge():
         await context.abort(grpc.StatusCode.UNAVAILABLE, "the verifier is stopping; send the request again")
 
     async with before(Stub(keeps_to_itself)) as edge:
-        call = edge.Speculate()
+        call = edge()
         await call.write(OPEN)
         assert [(await call.read()).WhichOneof("kind") for _ in range(2)] == ["opened", "decision"]
         with pytest.raises(grpc.aio.AioRpcError, match="lost in the middle") as raised:
@@ -251,7 +252,7 @@ async def test_what_opens_nothing_is_refused_before_any_verifier_hears_of_it():
             ([], "begin with Open"),
             ([pb.EdgeFrame(open=pb.Open(prompt_varints=b"\x80"))], "varint"),
         ):
-            call = edge.Speculate(iter(frames))
+            call = edge(frames)
             assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert says in await call.details()
     assert stub.num_streams == 0

@@ -12,7 +12,6 @@ from cactus_core.sampling import SamplingParams
 from cactus_core.session import Limits, Request
 from cactus_core.wire import codec
 from cactus_core.wire.v1 import speculation_pb2 as pb
-from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
 from cloud.service import VerifierServer
 from cloud.serving import SERVICE, server_options
 from edge import link
@@ -23,6 +22,7 @@ from edge.tokenizer import Tokenizer
 from edge.tuning.plan import RowsPlan
 from tests.core.drafts import random_block
 from tests.integration.conftest import make_model, system
+from tests.sealed import RawStream
 
 
 def request_for(pair, **changes):
@@ -72,7 +72,7 @@ async def test_bad_blocks_end_their_stream_alone(small_pair):
 
 async def raw_call(address, frames):
     async with grpc.aio.insecure_channel(address) as channel:
-        call = pb_grpc.SpeculationStub(channel).Speculate(iter(frames))
+        call = RawStream(channel, frames)
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             async for _ in call:
                 pass

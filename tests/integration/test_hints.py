@@ -17,7 +17,6 @@ from cactus_core.sampling import SamplingParams
 from cactus_core.session import Hint, Request
 from cactus_core.wire import codec
 from cactus_core.wire.v1 import speculation_pb2 as pb
-from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
 from cloud.engine import Engine
 from cloud.service import TREE_CREDITS, VerifierServer
 from cloud.target import TargetModel
@@ -25,6 +24,7 @@ from cluster.gateway import GatewayServer
 from cluster.router import Router
 from tests.cloud.trees import random_paths, tree
 from tests.integration.conftest import VOCAB_SIZE
+from tests.sealed import RawStream
 
 ENDLESS = ((0, -100.0),)  # without this bias most texts are short: one token in eight ends them
 SAMPLINGS = [SamplingParams(temperature=temperature, logit_bias=ENDLESS) for temperature in (0.0, 0.7, 1.0)]
@@ -79,7 +79,7 @@ class Edge:
 async def edge(server, request):
     """A stream that is closed in peace."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        call = pb_grpc.SpeculationStub(channel).Speculate()
+        call = RawStream(channel)
         await call.write(pb.EdgeFrame(open=codec.pack_request(request)))
         opened = (await call.read()).opened
         assert opened.credits == TREE_CREDITS
@@ -156,7 +156,7 @@ async def test_blocks_and_trees_are_refused_where_the_other_is_drafted(verifier,
         (opening(small_pair, decode_alone=True, max_tokens=200), "tree"),
     ):
         async with grpc.aio.insecure_channel(f"127.0.0.1:{verifier.port}") as channel:
-            call = pb_grpc.SpeculationStub(channel).Speculate(iter([pb.EdgeFrame(open=codec.pack_request(request)), frames[kind]]))
+            call = RawStream(channel, [pb.EdgeFrame(open=codec.pack_request(request)), frames[kind]])
             with pytest.raises(grpc.aio.AioRpcError) as raised:
                 async for _ in call:
                     pass
@@ -167,7 +167,7 @@ async def test_whoever_only_reads_may_end_its_frames_at_once(verifier, small_pai
     alone = await text_alone(verifier, small_pair)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{verifier.port}") as channel:
         frames = [pb.EdgeFrame(open=codec.pack_request(coupled(small_pair, decode_alone=True)))]
-        read = [frame.decision.final_token async for frame in pb_grpc.SpeculationStub(channel).Speculate(iter(frames))]
+        read = [frame.decision.final_token async for frame in RawStream(channel, frames)]
     assert read[1:] == alone[2:]  # the first is Opened
 
 
@@ -187,7 +187,7 @@ async def test_an_edge_that_vanishes_leaves_no_session_and_no_task(verifier, sma
         before = len(asyncio.all_tasks())
         for is_held in (True, False) * 3:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{(gateway if through_gateway else verifier).port}") as channel:
-                call = pb_grpc.SpeculationStub(channel).Speculate()
+                call = RawStream(channel)
                 request = coupled(small_pair, decode_alone=not is_held, max_tokens=200)
                 await call.write(pb.EdgeFrame(open=codec.pack_request(request)))
                 await call.read()

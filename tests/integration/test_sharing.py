@@ -9,11 +9,11 @@ from cactus_core.coupled import CoupledTree
 from cactus_core.session import Hint, Request
 from cactus_core.wire import codec
 from cactus_core.wire.v1 import speculation_pb2 as pb
-from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
 from cloud.service import VerifierServer
 from cloud.serving import TENANT
 from cluster.gateway import GatewayServer
 from cluster.router import Router
+from tests.sealed import RawStream
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ async def test_a_gateway_tells_callers_apart_by_where_they_are_not_by_what_they_
     tenants = []
     for port in (gateway.port, verifier.port):
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            call = pb_grpc.SpeculationStub(channel).Speculate(metadata=((TENANT, "somebody else"),))
+            call = RawStream(channel, metadata=((TENANT, "somebody else"),))
             await call.write(pb.EdgeFrame(open=codec.pack_request(opening(small_pair))))
             await call.write(pb.EdgeFrame(draft_block=pb.DraftBlock(round=0, base=2)))
             assert (await call.read()).opened.base == 2
@@ -54,7 +54,7 @@ async def test_trees_of_ids_alone_bring_the_text_that_none_would(servers, small_
     for guess in (False, True):
         text, finish, number = [2, 3], None, 0
         async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
-            call = pb_grpc.SpeculationStub(channel).Speculate()
+            call = RawStream(channel)
             await call.write(pb.EdgeFrame(open=codec.pack_request(opening(small_pair, acceptance=Acceptance("coupled")))))
             await call.read()
             while finish is None:

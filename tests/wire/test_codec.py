@@ -12,7 +12,7 @@ from cactus_core.block import empty_block
 from cactus_core.errors import InvalidInput, Mismatch, Unsupported
 from cactus_core.lattice import quantise
 from cactus_core.sampling import SamplingParams
-from cactus_core.session import Decision, Finish, Limits, Request, Served
+from cactus_core.session import PROTOCOL, Decision, Finish, Limits, Request, Served
 from cactus_core.wire import codec, varints
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from tests.core.drafts import random_block
@@ -216,7 +216,7 @@ def test_what_is_not_asked_for_costs_no_bytes():
     ],
 )
 def test_samplings_that_are_out_of_range_are_refused(change, says):
-    fields = {"protocol": 1, "prompt_varints": b"\x01", "max_tokens": 5, "sampling": pb.Sampling(top_p=1), **change}
+    fields = {"protocol": PROTOCOL, "prompt_varints": b"\x01", "max_tokens": 5, "sampling": pb.Sampling(top_p=1), **change}
     with pytest.raises(InvalidInput, match=says):
         codec.unpack_request(pb.Open(**fields))
 
@@ -275,4 +275,4 @@ def test_another_protocol_is_refused():
 
 def test_a_request_without_a_prompt_is_refused():
     with pytest.raises(InvalidInput, match="prompt is empty"):
-        codec.unpack_request(pb.Open(protocol=1, max_tokens=3, sampling=pb.Sampling(top_p=1)))
+        codec.unpack_request(pb.Open(protocol=PROTOCOL, max_tokens=3, sampling=pb.Sampling(top_p=1)))

@@ -7,18 +7,18 @@ from cactus_core.wire.padding import pad, size_class
 from cactus_core.wire.v1 import speculation_pb2 as pb
 
 
-@given(st.integers(0, 5000), st.booleans())
-def test_a_padded_frame_is_as_long_as_its_class_and_says_the_same(num_bytes, is_up):
+@given(st.integers(0, 5000), st.booleans(), st.integers(0, 5))
+def test_a_padded_frame_is_as_long_as_its_class_and_says_the_same(num_bytes, is_up, num_more):
     frame = (
         pb.EdgeFrame(open=pb.Open(prompt_varints=bytes(num_bytes)))
         if is_up
         else pb.CloudFrame(decision=pb.Decision(accepted_varints=bytes(num_bytes)))
     )
-    before = frame.ByteSize()
+    before = frame.ByteSize() + num_more
     padded = type(frame)()
     padded.CopyFrom(frame)
-    pad(padded)
-    size = padded.ByteSize()
+    pad(padded, num_more)
+    size = padded.ByteSize() + num_more
     assert size == size_class(size)
     assert size in (size_class(before), 2 * size_class(before))
     read = type(frame).FromString(padded.SerializeToString())

@@ -71,28 +71,32 @@ class Relaxation(_message.Message):
     def __init__(self, name: _Optional[str] = ..., strength: _Optional[str] = ...) -> None: ...
 
 class EdgeFrame(_message.Message):
-    __slots__ = ("open", "draft_block", "close", "draft_tree", "padding")
+    __slots__ = ("open", "draft_block", "close", "draft_tree", "padding", "checksum")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     DRAFT_BLOCK_FIELD_NUMBER: _ClassVar[int]
     CLOSE_FIELD_NUMBER: _ClassVar[int]
     DRAFT_TREE_FIELD_NUMBER: _ClassVar[int]
     PADDING_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     open: Open
     draft_block: DraftBlock
     close: Close
     draft_tree: DraftTree
     padding: bytes
-    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., draft_block: _Optional[_Union[DraftBlock, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., draft_tree: _Optional[_Union[DraftTree, _Mapping]] = ..., padding: _Optional[bytes] = ...) -> None: ...
+    checksum: int
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., draft_block: _Optional[_Union[DraftBlock, _Mapping]] = ..., close: _Optional[_Union[Close, _Mapping]] = ..., draft_tree: _Optional[_Union[DraftTree, _Mapping]] = ..., padding: _Optional[bytes] = ..., checksum: _Optional[int] = ...) -> None: ...
 
 class CloudFrame(_message.Message):
-    __slots__ = ("opened", "decision", "padding")
+    __slots__ = ("opened", "decision", "padding", "checksum")
     OPENED_FIELD_NUMBER: _ClassVar[int]
     DECISION_FIELD_NUMBER: _ClassVar[int]
     PADDING_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     opened: Opened
     decision: Decision
     padding: bytes
-    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., padding: _Optional[bytes] = ...) -> None: ...
+    checksum: int
+    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., padding: _Optional[bytes] = ..., checksum: _Optional[int] = ...) -> None: ...
 
 class Open(_message.Message):
     __slots__ = ("protocol", "model", "fingerprint", "sampling", "acceptance", "seed", "prompt_varints", "max_tokens", "decode_alone", "stop_varints", "num_top_logprobs", "committed_varints", "padded")

@@ -14,19 +14,19 @@ from cactus_core.rules import COUPLED
 from cactus_core.session import Decision, Finish, Hint, Limits, Request, Served
 from cactus_core.wire import codec
 from cactus_core.wire.v1 import speculation_pb2 as pb
-from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
 from cloud.serving import add_health, bind, server_options, set_serving, tenant_of
 from cluster.access.security import Security
 from cluster.gateway import GatewayServer
 from cluster.router import Router
 from edge.credentials import Credentials
 from edge.link import Endpoint, Link
+from tests.sealed import sealing_handler
 
 TOKEN = 7
 _SERVED = Served("stub", "of the stub", 100, 100_000, Limits(), {"coupled": "exact"}, {})
 
 
-class StubVerifier(pb_grpc.SpeculationServicer):
+class StubVerifier:
     """`num_nodes` are those of each tree that came, in order; `tenants` for whom streams were opened."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ def _decision(number: int, base: int, accepted: int, num_left: int) -> pb.CloudF
 @asynccontextmanager
 async def gateway_before(stub: StubVerifier, security: Security | None = None) -> AsyncIterator[GatewayServer]:
     server = grpc.aio.server(options=server_options(Limits()))
-    pb_grpc.add_SpeculationServicer_to_server(stub, server)
+    server.add_generic_rpc_handlers((sealing_handler(stub),))
     health = await add_health(server)
     port = bind(server, "127.0.0.1:0")
     await server.start()

@@ -20,6 +20,7 @@ from cactus_core.demo_pair import demo_model
 from cloud.engine import Engine
 from cloud.service import VerifierServer
 from edge.drafting.onnx_drafter import OnnxDrafter
+from edge.link import Endpoint
 from edge.serving.server import ApiServer
 
 DRAFT = Path(demo_model("draft"))
@@ -46,7 +47,7 @@ class Running:
             drafter = OnnxDrafter.load(DRAFT)
             drafters = [drafter, *(drafter.twin() for _ in range(PARALLEL - 1))]
             for name, seats, template in (("drafting", drafters, "plain"), ("plain", [None] * 8, None)):
-                server = ApiServer(self.verifier, "127.0.0.1:0", DRAFT, seats, name="demo", chat_template=template)
+                server = ApiServer(Endpoint(self.verifier), "127.0.0.1:0", DRAFT, seats, name="demo", chat_template=template)
                 await stack.enter_async_context(server.serving())
                 setattr(self, name, server.url)
             self.is_up.set()

@@ -7,6 +7,7 @@ import pytest
 from cactus_core.demo_pair import demo_model
 from cactus_core.errors import InvalidInput, Mismatch, Unavailable
 from cloud.service import VerifierServer
+from edge.link import Endpoint
 from edge.serving.server import ApiServer
 from tests.edge.serving.conftest import DRAFT
 from tests.integration.conftest import make_model
@@ -91,7 +92,7 @@ def test_fields_that_ask_for_nothing_are_let_pass(serving):
 async def test_a_cloud_that_is_gone_is_503():
     async with VerifierServer(demo_model("target"), "127.0.0.1:0", memory_gib=0.05) as verifier:
         await verifier.loaded()
-        server = ApiServer(f"127.0.0.1:{verifier.port}", "127.0.0.1:0", DRAFT, [None])
+        server = ApiServer(Endpoint(f"127.0.0.1:{verifier.port}"), "127.0.0.1:0", DRAFT, [None])
         serving = server.serving()
         await serving.__aenter__()
     async with httpx.AsyncClient() as client:
@@ -111,5 +112,5 @@ async def test_a_server_that_cannot_start_says_why(running, tmp_path):
         (running.verifier, "127.0.0.1:0", tmp_path, Mismatch),
     ):
         with pytest.raises(error):
-            async with ApiServer(address, listen, folder, [None]).serving():
+            async with ApiServer(Endpoint(address), listen, folder, [None]).serving():
                 pass
