@@ -135,7 +135,7 @@ class Client:
     async def _rounds(self, request: Request, limits: Limits, summary: Summary) -> AsyncGenerator[Round, None]:
         """Until the text ends, over one stream after the other."""
         backoff, opened = Backoff(self._drafting.patience_s), time.monotonic()
-        alone, is_served, is_lost = None, False, False
+        alone, is_lost = None, False
         committed: list[int] = []
         spent = 0.0
         if self._drafter is not None and self._drafting.goes_on_alone and request.acceptance.is_coupled:
@@ -148,7 +148,6 @@ class Client:
                     self._endpoint.open(asked) as link,
                     aclosing(self._family(link, asked, limits, summary)) as rounds,
                 ):
-                    is_served = True
                     async for done in rounds:
                         backoff.succeeded()
                         summary.num_resumes += is_lost
@@ -166,8 +165,7 @@ class Client:
                 if isinstance(error, LimitExceeded) and asked_s is None:  # waiting would not help
                     raise
                 wait_s = backoff.failed(asked_s or 0.0)
-                may_work = is_served or asked_s is not None or isinstance(error, Damaged)
-                if wait_s is None or not may_work:  # what never worked is not waited for
+                if wait_s is None:
                     raise
                 _log.info("%s: trying again in %.2f s", error, wait_s)
                 is_lost = True

@@ -123,12 +123,25 @@ async def test_patience_has_an_end(small_pair):
 
 async def test_what_never_worked_is_not_tried_again(small_pair):
     async with cut_system(small_pair) as (relay, endpoint):
-        client = Client(endpoint, small_pair.tokenizer(), None, Drafting(patience_s=math.inf))
-        await complete(client, max_tokens=2)
+        relay.refuses = True
+        with pytest.raises(Unavailable):
+            await complete(Client(endpoint, small_pair.tokenizer(), None, Drafting(patience_s=math.inf)))
+
+
+async def test_a_request_that_cannot_be_opened_where_others_were_is_tried_for_as_long_as_patience_lasts(small_pair):
+    async with cut_system(small_pair) as (relay, endpoint):
+        hasty, patient = (Client(endpoint, small_pair.tokenizer(), None, Drafting(patience_s=s)) for s in (0.0, math.inf))
+        for client in (hasty, patient):
+            await complete(client, max_tokens=2)
         relay.refuses = True
         relay.cut()
         with pytest.raises(Unavailable):
-            await complete(client)
+            await complete(hasty)
+        going_on = asyncio.create_task(complete(patient))
+        await asyncio.sleep(0.2)
+        assert not going_on.done()
+        relay.refuses = False
+        assert len((await going_on).tokens) == NUM_TOKENS
 
 
 async def test_what_is_wrong_with_a_request_is_not_tried_again(small_pair):
