@@ -3,7 +3,8 @@
 Claim: over a perfect link an OpenAI stream shows its first token no later than plain cloud decoding does, plus 30 ms. Refuted by a median
 difference above that, of `cactus serve` with a draft or without. Against: the cloud that decodes alone, read by the edge's own client
 without HTTP. Verifier and servers are processes of their own; the systems take turns in random order, and no prompt comes twice, so that
-none is read from another's pages. On a small machine drafter and verifier share the cores, which delays either.
+none is read from another's pages. On a small machine drafter and verifier share the cores: a first tree that is drafted while the cloud
+reads the prompt then draws out that step, which `--plain` beside it tells from what the server adds.
 """
 
 from __future__ import annotations

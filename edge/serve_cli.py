@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from typing import Annotated
 
@@ -66,6 +67,10 @@ def serve(
             print(f"serving {server.model} at {server.url}/v1, {len(drafters)} requests at once; Ctrl-C ends it", flush=True)
             print(f"try:  curl {server.url}/v1/completions -H 'Content-Type: application/json' \\", flush=True)
             print(f'        -d \'{{"model": "{server.model}", "prompt": "def main(", "max_tokens": 32}}\'', flush=True)
-            await asyncio.Event().wait()
+            over, loop = asyncio.Event(), asyncio.get_running_loop()
+            for number in (signal.SIGINT, signal.SIGTERM):  # which would else be raised wherever the loop stands, and tear what it ends
+                loop.add_signal_handler(number, over.set)
+            await over.wait()
 
     asyncio.run(until_interrupted())
+    raise KeyboardInterrupt

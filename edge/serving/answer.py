@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from cactus_core.errors import Unavailable
 from cactus_core.session import Finish
 from edge.serving import report
 from edge.serving.choice import Choice, Delta, Written
@@ -71,16 +72,20 @@ class Answer(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers; returns once nothing of the request is left running."""
         serving = asyncio.create_task(self._serve(scope, receive, send))
-        leaving = asyncio.create_task(_left(receive))
+        leaving, stopping = asyncio.create_task(_left(receive)), asyncio.create_task(self._seats.stopping.wait())
         status = _GONE
         try:
-            await asyncio.wait({serving, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({serving, leaving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (serving, leaving):
+            for task in (serving, leaving, stopping):
                 task.cancel()
-            done = await asyncio.gather(serving, leaving, return_exceptions=True)
+            done = await asyncio.gather(serving, leaving, stopping, return_exceptions=True)
             if isinstance(done[0], int):
                 status = done[0]
+            elif done[2] is True:
+                status = await self._fail(
+                    Unavailable("the server is stopping; send the request to another, or later"), scope, receive, send
+                )
             self._metrics.requests.labels(scope["path"], str(status)).inc()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> int:
@@ -98,15 +103,19 @@ class Answer(Response):
         except OSError:  # the caller went away as we wrote
             return _GONE
         except Exception as error:  # noqa: BLE001  # the caller is told, and the log
-            failed = ApiError.of(error)
-            if failed.status >= 500:
-                _log.warning("a request failed: %s", error, exc_info=failed.status == 500)
-            if self._has_begun:
-                await send({"type": "http.response.body", "body": _event(failed.record()) + _DONE, "more_body": False})
-            else:
-                await failed.response()(scope, receive, send)
-            return failed.status
+            return await self._fail(error, scope, receive, send)
         return 200
+
+    async def _fail(self, error: Exception, scope: Scope, receive: Receive, send: Send) -> int:
+        """Tells the caller, in the middle of a stream by an event; returns the status."""
+        failed = ApiError.of(error)
+        if failed.status >= 500:
+            _log.warning("a request failed: %s", error, exc_info=error if failed.status == 500 else None)
+        if self._has_begun:
+            await send({"type": "http.response.body", "body": _event(failed.record()) + _DONE, "more_body": False})
+        else:
+            await failed.response()(scope, receive, send)
+        return failed.status
 
     async def _stream(self, deltas: AsyncGenerator[Delta, None], send: Send) -> None:
         """Nothing is sent before the first token has come, so that what is wrong by then has its own status."""

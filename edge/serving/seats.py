@@ -39,6 +39,7 @@ class Seats:
     def __init__(self, endpoint: Endpoint, tokenizer: Tokenizer, drafters: Sequence[Drafter | None]) -> None:
         self.num = len(drafters)
         self.num_requests = 0
+        self.stopping = asyncio.Event()  # once it is set, what is under way ends with an error
         self._free: asyncio.LifoQueue[Seat] = asyncio.LifoQueue()  # the seat whose caches and tuner are freshest comes first
         for drafter in drafters:
             self._free.put_nowait(Seat(endpoint, tokenizer, drafter))

@@ -70,6 +70,7 @@ class ApiServer:
                 try:
                     yield self
                 finally:
+                    seats.stopping.set()
                     self._server.should_exit = True
                     await running
 

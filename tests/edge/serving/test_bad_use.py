@@ -1,5 +1,8 @@
 """Whatever is asked wrongly is refused in OpenAI's shape, and leaves nothing running."""
 
+import asyncio
+from contextlib import AsyncExitStack
+
 import httpx
 import openai
 import pytest
@@ -100,6 +103,21 @@ async def test_a_cloud_that_is_gone_is_503():
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
         assert (await client.get(f"{server.url}/health", timeout=60)).status_code == 503
     await serving.__aexit__(None, None, None)
+
+
+async def test_a_server_that_stops_tells_those_whom_it_serves(running):
+    server = ApiServer(running.verifier, "127.0.0.1:0", DRAFT, [None], name="demo")
+    endless = {**COMPLETION, "max_tokens": 1500, "logit_bias": {"0": -100}, "stream": True}
+    async with httpx.AsyncClient(timeout=60) as client, AsyncExitStack() as stack:
+        await stack.enter_async_context(server.serving())
+        async with client.stream("POST", f"{server.url}/v1/completions", json=endless) as answer:
+            lines = answer.aiter_lines()
+            await anext(lines)
+            stopping = asyncio.create_task(stack.aclose())
+            told = [line async for line in lines if line]
+            await stopping
+    assert "stopping" in told[-2]
+    assert told[-1] == "data: [DONE]"
 
 
 async def test_a_server_that_cannot_start_says_why(running, tmp_path):
