@@ -85,9 +85,8 @@ class FaultyRelay:
         except _CutError:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the stream was cut")
         finally:
-            upward.cancel()
+            upward.cancel()  # not waited for: gRPC ends its reading of the caller once this handler has ended
             call.cancel()  # nothing to a call that has ended
-            await asyncio.gather(upward, return_exceptions=True)
 
     async def _pass_up(self, frames: AsyncIterator[bytes], call: Any) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -130,7 +129,7 @@ class FaultyRelay:
                     held = None
         finally:
             coming.cancel()
-            await asyncio.gather(coming, return_exceptions=True)
+            coming.add_done_callback(lambda read: read.cancelled() or read.exception())  # nobody is there to be told
 
     def _drawn(self) -> Fault | None:
         if self.healed or self._random.random() >= self._probability:
@@ -158,8 +157,14 @@ def _passed(frame: bytes, fault: Fault | None, random: np.random.Generator) -> t
 
 
 async def _read(call: Any) -> AsyncIterator[bytes]:
-    while isinstance(frame := await call.read(), bytes):
-        yield frame
+    """Raises `_CutError` where the call was cut from here."""
+    try:
+        while isinstance(frame := await call.read(), bytes):
+            yield frame
+    except asyncio.CancelledError:
+        if not call.cancelled():
+            raise
+        raise _CutError from None
 
 
 def _own(context: Context) -> tuple[tuple[str, str | bytes], ...]:

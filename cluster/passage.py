@@ -188,12 +188,13 @@ class Passage:
         self._is_abandoned = True
         try:
             async with asyncio.timeout(_END_S), self._speaking:
-                if self._call is None:
+                call = self._call
+                if call is None:
                     down.cancel()
                 else:
                     with contextlib.suppress(*_ENDED):
-                        await self._call.write(self._to_replica.seal_payload(CLOSE))
-                        await self._call.done_writing()
+                        await call.write(self._to_replica.seal_payload(CLOSE))
+                        await call.done_writing()
                 await asyncio.wait({down})
         except TimeoutError:
             down.cancel()

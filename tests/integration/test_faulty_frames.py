@@ -68,7 +68,6 @@ async def test_coupled_texts_through_faulty_frames_are_those_without(small_pair,
         relay.healed = True
         assert await texts(address, small_pair, **settings) == marred
         assert set(relay.counts) == set(Fault), relay.counts
-        assert all(len(text) == NUM_TOKENS for text in marred)
 
 
 async def test_greedy_blocks_through_faulty_frames_are_those_without(small_pair):
