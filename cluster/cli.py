@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cactus_core.demo_pair import demo_model
 from cactus_core.errors import InvalidInput
-from cloud.cli import DeviceOption, MemoryOption, ModelOption, verifier
+from cloud.cli import verifier
 from cluster.bench import bench
+from cluster.termination import run
+from cluster.up_cli import ListenOption, down, drain, status, up
 from edge.cli import (
     DEFAULT_ENDPOINT,
     DEFAULT_PROMPT,
@@ -34,7 +34,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-ListenOption = Annotated[str, typer.Option(help="host:port of the gateway; port 0 takes any")]
 
 
 @app.command()
@@ -54,7 +53,7 @@ def demo(
 
     _check_folder(json_file)
     acceptance = acceptance_for(delta=delta, budget=budget, in_rows=(drafts, block) != (None, None))
-    figures = asyncio.run(run_demo(DemoOptions(prompt, temperature, seed or 0, max_tokens, drafts, block, acceptance)))
+    figures = run(run_demo(DemoOptions(prompt, temperature, seed or 0, max_tokens, drafts, block, acceptance)))
     if json_file is not None:
         figures.write(json_file)
 
@@ -88,28 +87,6 @@ def simulate(
 
 
 @app.command()
-def up(
-    model: ModelOption = None,
-    listen: ListenOption = DEFAULT_ENDPOINT,
-    replicas: Annotated[int, typer.Option(min=1, help="verifiers, one model each")] = 1,
-    address: Annotated[str | None, typer.Option(help="of a running Ray cluster to join (auto: the one here); default: start one")] = None,
-    device: DeviceOption = "auto",
-    memory: MemoryOption = None,
-) -> None:
-    """Serve a target on a Ray cluster behind a gateway, until Ctrl-C."""
-    from cluster.launch import ClusterOptions, launched
-
-    async def serve() -> None:
-        options = ClusterOptions(model or demo_model("target"), listen, device, memory, replicas, address)
-        async with launched(options) as cluster:
-            print(f"serving {cluster.model_id} at {cluster.endpoint} with {replicas} replica(s); Ctrl-C ends it", flush=True)
-            print(f"try:  cactus generate --endpoint {cluster.endpoint}", flush=True)
-            await cluster.watch()
-
-    asyncio.run(serve())
-
-
-@app.command()
 def gateway(
     replica: Annotated[list[str], typer.Option(help="host:port of a verifier; may be given more than once")],
     listen: ListenOption = DEFAULT_ENDPOINT,
@@ -123,7 +100,7 @@ def gateway(
             print(f"gateway on port {server.port} before {', '.join(replica)}; Ctrl-C ends it", flush=True)
             await server.wait()
 
-    asyncio.run(serve())
+    run(serve())
 
 
 def _check_folder(file: Path | None) -> None:
@@ -132,5 +109,5 @@ def _check_folder(file: Path | None) -> None:
         raise InvalidInput(f"there is no folder {file.resolve().parent} to write {file.name} into; make it first")
 
 
-for verb in (verifier, generate, describe, export, bench):
+for verb in (up, status, drain, down, verifier, generate, describe, export, bench):
     app.command()(verb)
