@@ -76,6 +76,24 @@ class Engine:
         return self._pool.num_free_pages
 
     @property
+    def num_pages(self) -> int:
+        return self._pool.num_pages
+
+    @property
+    def num_sessions(self) -> int:
+        """Open now."""
+        return self._residency.num_sessions
+
+    @property
+    def longest_wait_s(self) -> float:
+        """Of the work that waits now, or is in the step in hand."""
+        return self._waiting.longest_s
+
+    def recent_keys(self, num_keys: int) -> list[bytes]:
+        """Keys (prefixes.py) of what was read or shared last: at most so many."""
+        return self._pool.recent_keys(num_keys)
+
+    @property
     def _max_positions(self) -> int:
         """The longest text that can be read: the model has so many positions, and the memory room for them."""
         return min(self._target.max_positions, self._pool.num_pages * PAGE_SIZE)

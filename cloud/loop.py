@@ -30,12 +30,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EngineFigures:
-    """Sums since the start: steps, the seconds spent in them, the tokens they read and the tokens they emitted."""
+    """Sums since the start: steps, the seconds spent in them, the tokens they read and the tokens they emitted; decisions, and the
+    seconds that their work had waited for its step.
+    """
 
     num_steps: int = 0
     busy_s: float = 0.0
     num_read: int = 0
     num_emitted: int = 0
+    num_decided: int = 0
+    queue_s: float = 0.0
 
 
 class Loop:
@@ -97,7 +101,9 @@ class Loop:
         sums = self.figures
         num_read = sums.num_read + sum(share.num_tokens for share in shares)
         num_emitted = sums.num_emitted + sum(decision.num_emitted for _, decision in settled)
-        self.figures = EngineFigures(number, sums.busy_s + took, num_read, num_emitted)
+        num_decided = sums.num_decided + len(settled)
+        queue_s = sums.queue_s + sum(decision.queue_s for _, decision in settled)
+        self.figures = EngineFigures(number, sums.busy_s + took, num_read, num_emitted, num_decided, queue_s)
         self._waiting.settled([turn for turn, _ in settled])
         for turn, decision in settled:  # only now: whoever is told may submit
             self._tell(turn, decision)

@@ -65,6 +65,10 @@ class PagePool:
         """Pages that can be had: those that nobody holds."""
         return len(self._free) + self._known.num_idle
 
+    def recent_keys(self, num_keys: int) -> list[bytes]:
+        """Of at most so many pages that are known by their content, those that were used last. Any thread may ask."""
+        return self._known.recent(num_keys)
+
     def check_room(self, num_pages: int) -> None:
         """Raises `LimitExceeded` when too many pages are held for so many more."""
         if num_pages > self.num_free_pages:

@@ -34,7 +34,7 @@ class PrefixCache:
     """
 
     def __init__(self) -> None:
-        self._page_of: dict[bytes, int] = {}
+        self._page_of: dict[bytes, int] = {}  # longest unused first
         self._key_of: dict[int, bytes] = {}
         self._idle: OrderedDict[int, None] = OrderedDict()  # longest idle first
 
@@ -46,7 +46,14 @@ class PrefixCache:
         return page in self._key_of
 
     def find(self, key: bytes) -> int | None:
-        return self._page_of.get(key)
+        page = self._page_of.pop(key, None)
+        if page is not None:
+            self._page_of[key] = page
+        return page
+
+    def recent(self, num_keys: int) -> list[bytes]:
+        """At most so many keys, those that were learned or found last. Any thread may ask."""
+        return list(self._page_of)[-num_keys:]
 
     def learn(self, key: bytes, page: int) -> None:
         """A held page is known from now on. Neither it nor the key was."""

@@ -27,6 +27,10 @@ class Residency:
     def __init__(self) -> None:
         self._sessions: dict[Session, None] = {}
 
+    @property
+    def num_sessions(self) -> int:
+        return len(self._sessions)
+
     def add(self, session: Session) -> None:
         self._sessions[session] = None
 

@@ -36,6 +36,13 @@ class Waiting:
         self._changed: set[Session] = set()  # of streams, those to be looked at again
         self._due: dict[Session, float] = {}  # of held streams, those that go on by themselves
 
+    @property
+    def longest_s(self) -> float:
+        """How long that turn has waited that has waited longest, of those that must not wait; 0 without any."""
+        now = time.monotonic()
+        with self.lock:
+            return max((now - turn.arrived for turn in self.turns.values() if not turn.is_optional), default=0.0)
+
     def check_running(self) -> None:
         """Raises `Unavailable` once the loop is to end."""
         if not self.is_running:

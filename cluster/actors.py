@@ -1,19 +1,25 @@
-"""The two kinds of Ray actor: a replica that verifies, and a gateway.
+"""The two kinds of Ray actor that serve: a replica that verifies, and a gateway.
 
-Both serve gRPC from inside their process, so that a token costs no Ray call. Each starts when it is first asked where it
-is, so that an actor that Ray has started again serves again. What each serves is imported in its own process, so that
-whoever launches them loads no model code. What they do is cloud/service.py and cluster/gateway.py.
+Both serve gRPC from inside their process, so that a token costs no Ray call. Each starts when it is first asked to serve, so that
+an actor that Ray has started again serves again. Reports are made in a loop of their own, and wait for nothing. What each serves is
+imported in its own process, so that whoever launches them loads no model code. What they do is cloud/service.py and cluster/gateway.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import os
+import time
+from typing import Any
 
+import ray
 import ray.util
 
-if TYPE_CHECKING:
-    from cluster.access.security import Security
+from cluster.access.security import Security
+from cluster.reports import GatewayReport, ReplicaReport
+from cluster.routing import Routes
+
+HEALTH = "health"  # the group of calls that are answered whatever the others wait for
 
 
 class VerifierReplica:
@@ -21,23 +27,40 @@ class VerifierReplica:
 
     def __init__(self, model: str, device: str, memory_gib: float | None, is_local: bool) -> None:  # noqa: FBT001  # Ray passes it on
         from cloud.service import VerifierServer
+        from cluster.load_meter import LoadMeter
 
+        self._source = model
         self._host = "127.0.0.1" if is_local else ray.util.get_node_ip_address()
         self._server = VerifierServer(model, f"{self._host}:0", device=device, memory_gib=memory_gib)
+        self._meter_of = LoadMeter
+        self._meter: LoadMeter | None = None
         self._starting = asyncio.Lock()
-        self._is_started = False
+        self._is_started = self._is_draining = False
 
-    async def address(self) -> str:
-        """Where it serves, once its model is loaded. Raises what `VerifierServer.loaded` raises."""
+    async def serve(self) -> None:
+        """Returns once its model is loaded. Raises what `VerifierServer.loaded` raises."""
         async with self._starting:
             if not self._is_started:
                 await self._server.__aenter__()
                 self._is_started = True
+            if self._meter is None:
                 await self._server.loaded()
-        return f"{self._host}:{self._server.port}"
+                self._meter = self._meter_of(self._server.engine, time.monotonic())
 
-    async def model_id(self) -> str:
-        return self._server.engine.served.model
+    async def report(self) -> ReplicaReport:
+        """At once, also before it serves."""
+        here = ReplicaReport(self._source, ray.util.get_node_ip_address(), os.getpid(), is_draining=self._is_draining)
+        if self._meter is None:
+            return here
+        load = self._meter.read(time.monotonic())
+        address, model = f"{self._host}:{self._server.port}", self._server.engine.served.model
+        return ReplicaReport(
+            here.source, here.node, here.pid, address, model, load, self._meter.tokens_per_s, is_draining=self._is_draining
+        )
+
+    async def drain(self) -> None:
+        """It says from now on that it wants no new texts, and to end after those it has."""
+        self._is_draining = True
 
     async def stop(self) -> None:
         if self._is_started:
@@ -47,29 +70,55 @@ class VerifierReplica:
 class Gateway:
     """The address that edges know. Holds no state that another gateway could not hold."""
 
-    def __init__(self, listen: str, security: Security) -> None:
-        from cluster.gateway import GatewayServer
+    def __init__(self, is_local: bool, security: Security) -> None:  # noqa: FBT001  # Ray passes it on
         from cluster.router import Router
 
+        self._is_local, self._security = is_local, security
         self._router = Router()
-        self._server = GatewayServer(listen, self._router, security)
+        self._server: Any = None  # a GatewayServer, once it is asked for
+        self._endpoint = ""
         self._starting = asyncio.Lock()
-        self._is_started = False
+        self._is_retired = False
 
-    async def port(self) -> int:
-        """Where it listens, before there are replicas. Raises `Unavailable` when the address cannot be had."""
+    async def serve(self, listen: str) -> str:
+        """Listens, before there are replicas, and returns where. Raises `Unavailable` when the address cannot be had."""
+        from cluster.gateway import GatewayServer
+
         async with self._starting:
-            if not self._is_started:
-                await self._server.__aenter__()
-                self._is_started = True
-        return self._server.port
+            if not self._endpoint and not self._is_retired:
+                self._server = server = GatewayServer(listen, self._router, self._security)
+                await server.__aenter__()
+                self._endpoint = f"{self._reachable(listen)}:{server.port}"
+        return self._endpoint
 
-    async def route_to(self, replicas: list[str]) -> None:
-        """Returns once one of them answers."""
-        self._router.replace(replicas)
-        await self.port()
-        await self._server.ready()
+    async def follow(self, listen: str, routes: Routes) -> GatewayReport:
+        """From now on new streams go where `routes` says. Raises what `serve` raises: one that was started again listens where it did."""
+        self._router.follow(routes)
+        await self.serve(listen)
+        return await self.report()
+
+    async def ready(self) -> None:
+        """Returns once a replica answers."""
+        if self._server is not None:
+            await self._server.ready()
+
+    async def report(self) -> GatewayReport:
+        here, num_replicas = ray.util.get_node_ip_address(), len(self._router.addresses)
+        return GatewayReport(here, os.getpid(), self._endpoint, self._router.num_streams, num_replicas, is_retired=self._is_retired)
+
+    async def retire(self) -> None:
+        """The whole cluster is to end: whoever keeps it learns that from the next report."""
+        self._is_retired = True
 
     async def stop(self) -> None:
-        if self._is_started:
+        self._is_retired = True
+        if self._server is not None:
             await self._server.__aexit__(None, None, None)
+            self._server = None
+
+    def _reachable(self, listen: str) -> str:
+        """The host by which others reach what listens there."""
+        host = listen.rpartition(":")[0]
+        if host not in ("", "0.0.0.0", "[::]"):  # noqa: S104  # what was asked for, not a default
+            return host
+        return "127.0.0.1" if self._is_local else str(ray.util.get_node_ip_address())

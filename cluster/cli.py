@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import sys
 from dataclasses import replace
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cactus_core.demo_pair import demo_model
 from cactus_core.errors import InvalidInput
-from cloud.cli import DeviceOption, MemoryOption, ModelOption, TlsCertOption, TlsClientCaOption, TlsKeyOption, verifier
+from cloud.cli import TlsCertOption, TlsClientCaOption, TlsKeyOption, verifier
 from cluster.bench import bench
 from cluster.doctor_cli import doctor
 from cluster.plan_cli import plan
+from cluster.termination import run
+from cluster.up_cli import InsecureTokensOption, ListenOption, TenantsOption, down, drain, security_of, status, up
 from edge.cli import (
     DEFAULT_ENDPOINT,
     DEFAULT_PROMPT,
@@ -35,7 +35,7 @@ from edge.cli import (
 from edge.serve_cli import serve
 
 if TYPE_CHECKING:
-    from cluster.access.security import Security
+    pass
 
 app = typer.Typer(
     help="Edge-cloud speculative serving of large language models.",
@@ -43,9 +43,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-ListenOption = Annotated[str, typer.Option(help="host:port of the gateway; port 0 takes any")]
-TenantsOption = Annotated[Path | None, typer.Option(help="TOML file of who may come in, and how much each may take (SECURITY.md)")]
-InsecureTokensOption = Annotated[bool, typer.Option("--insecure-tokens", help="take tokens in plain text too, as behind a proxy with TLS")]
 
 
 @app.command()
@@ -65,7 +62,7 @@ def demo(
 
     _check_folder(json_file)
     acceptance = acceptance_for(delta=delta, budget=budget, in_rows=(drafts, block) != (None, None))
-    figures = asyncio.run(run_demo(DemoOptions(prompt, temperature, seed or 0, max_tokens, drafts, block, acceptance)))
+    figures = run(run_demo(DemoOptions(prompt, temperature, seed or 0, max_tokens, drafts, block, acceptance)))
     if json_file is not None:
         figures.write(json_file)
 
@@ -99,35 +96,6 @@ def simulate(
 
 
 @app.command()
-def up(
-    model: ModelOption = None,
-    listen: ListenOption = DEFAULT_ENDPOINT,
-    replicas: Annotated[int, typer.Option(min=1, help="verifiers, one model each")] = 1,
-    address: Annotated[str | None, typer.Option(help="of a running Ray cluster to join (auto: the one here); default: start one")] = None,
-    device: DeviceOption = "auto",
-    memory: MemoryOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
-    tls_client_ca: TlsClientCaOption = None,
-    tenants: TenantsOption = None,
-    insecure_tokens: InsecureTokensOption = False,
-) -> None:
-    """Serve a target on a Ray cluster behind a gateway, until Ctrl-C."""
-    from cluster.launch import ClusterOptions, launched
-
-    security = _security(tls_cert, tls_key, tls_client_ca, tenants, listen, insecure_tokens=insecure_tokens)
-
-    async def serve() -> None:
-        options = ClusterOptions(model or demo_model("target"), listen, device, memory, replicas, address, security)
-        async with launched(options) as cluster:
-            print(f"serving {cluster.model_id} at {cluster.endpoint} with {replicas} replica(s); Ctrl-C ends it", flush=True)
-            print(f"try:  cactus generate --endpoint {cluster.endpoint}", flush=True)
-            await cluster.watch()
-
-    asyncio.run(serve())
-
-
-@app.command()
 def gateway(
     replica: Annotated[list[str], typer.Option(help="host:port of a verifier; may be given more than once")],
     listen: ListenOption = DEFAULT_ENDPOINT,
@@ -145,7 +113,7 @@ def gateway(
     from cluster.router import Router
     from edge.credentials import Credentials
 
-    security = _security(tls_cert, tls_key, tls_client_ca, tenants, listen, insecure_tokens=insecure_tokens)
+    security = security_of(tls_cert, tls_key, tls_client_ca, tenants, listen, insecure_tokens=insecure_tokens)
     if replica_ca is not None:
         security = replace(security, to_replicas=Credentials(replica_ca, tls_cert, tls_key))
 
@@ -154,7 +122,7 @@ def gateway(
             print(f"gateway on port {server.port} before {', '.join(replica)}; Ctrl-C ends it", flush=True)
             await server.wait()
 
-    asyncio.run(serve())
+    run(serve())
 
 
 @app.command()
@@ -167,23 +135,11 @@ def token() -> None:
     print(f'tokens_sha256 = ["{digest_of(made)}"]', file=sys.stderr)
 
 
-def _security(
-    certificate: Path | None, key: Path | None, client_ca: Path | None, tenants: Path | None, listen: str, *, insecure_tokens: bool
-) -> Security:
-    """Checked before anything starts."""
-    from cloud.certificates import ServerCertificates
-    from cluster.access.security import Security
-
-    security = Security(ServerCertificates.given(certificate, key, client_ca), tenants, insecure_tokens)
-    security.check(listen)
-    return security
-
-
 def _check_folder(file: Path | None) -> None:
     """Before a run whose outcome could not be written down."""
     if file is not None and not file.resolve().parent.is_dir():
         raise InvalidInput(f"there is no folder {file.resolve().parent} to write {file.name} into; make it first")
 
 
-for verb in (verifier, generate, serve, describe, export, bench, plan, doctor):
+for verb in (up, status, drain, down, verifier, generate, serve, describe, export, bench, plan, doctor):
     app.command()(verb)

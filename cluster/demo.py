@@ -24,7 +24,8 @@ from cactus_core.demo_pair import demo_model
 from cactus_core.errors import CactusError
 from cluster.emulated_link import EmulatedLink
 from cluster.figures import Case, Figures
-from cluster.launch import ClusterOptions, launched
+from cluster.fleet import FleetOptions
+from cluster.launch import launched
 from edge.summary import Summary
 
 
@@ -44,11 +45,11 @@ async def run_demo(options: DemoOptions) -> Figures:
     console, figures, started = Console(highlight=False), Figures("demo"), time.monotonic()
     async with AsyncExitStack() as stack:
         with console.status("starting Ray, one verifier and a gateway ..."):
-            here = ClusterOptions(demo_model("target"), "127.0.0.1:0", device="cpu")
-            cluster = await stack.enter_async_context(launched(here))
+            here = FleetOptions((demo_model("target"),), "127.0.0.1:0", device="cpu")
+            fleet = await stack.enter_async_context(launched(here))
         took = time.monotonic() - started
-        console.print(f"[dim]Ray, the verifier and the gateway ({cluster.endpoint}) are up after {took:.0f} s.[/dim]\n")
-        link = await stack.enter_async_context(EmulatedLink(cluster.endpoint))
+        console.print(f"[dim]Ray, the verifier and the gateway ({fleet.endpoints[0]}) are up after {took:.0f} s.[/dim]\n")
+        link = await stack.enter_async_context(EmulatedLink(fleet.endpoints[0]))
         _count(figures, options, "cactus", await _edge(options, link, plain=False), link)
         link.reset()
         with console.status("the same prompt, decoded by the cloud alone ..."):

@@ -17,7 +17,7 @@ def doctor(
         typer.Option(help="a draft to look at too, beside the endpoint's target where one is named: folder, checkpoint or hub name"),
     ] = None,
     profile: Annotated[Path | None, typer.Option(help="write the device profile of this machine with --draft into this .yaml file")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="leave out what takes seconds: starting a Ray")] = False,  # noqa: FBT002  # a flag
+    quick: Annotated[bool, typer.Option("--quick", help="leave out what takes seconds: starting a Ray")] = False,  # a flag
 ) -> None:
     """Say whether this machine, an endpoint and a draft are fit to work together, and what to do. Ends with 1 where something is not."""
     from rich.console import Console

@@ -73,9 +73,9 @@ class GatewayService:
     async def describe(self) -> pb.Description:
         """What the first replica that answers serves. Raises the last one's error when none does."""
         problem: CactusError = Unavailable("no verifier is ready behind this gateway; try again in a few seconds")
-        for address in self._router.addresses:
+        for replica in self._router.serving():
             try:
-                return await self._replicas.describe(address, _DESCRIBE_TIMEOUT_S)
+                return await self._replicas.describe(replica.address, _DESCRIBE_TIMEOUT_S)
             except grpc.aio.AioRpcError as error:
                 problem = _from_replica(error)
         raise problem

@@ -1,143 +1,117 @@
-"""Bringing a cluster up and taking it down again: whatever was started ends, also when starting fails half-way."""
+"""Bringing a cluster up and taking it down again: whatever was started ends, also when starting fails half-way.
+
+Knows which Ray cluster it is, and who keeps what runs there; how it is kept is the fleet's affair (fleet.py).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
-# Before Ray reads them: a local demo sends no usage reports, and workers without a GPU keep their own view of devices.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cactus_core.errors import CactusError, Unavailable
-from cluster.access.security import Security
-from cluster.actors import Gateway, VerifierReplica
+from cactus_core.errors import InvalidInput, Unavailable
+from cluster.actors import HEALTH
+from cluster.fleet import GATEWAY, KEEPER, REPLICA, Fleet, FleetOptions, stopped
+from cluster.keeper import Keeper
+from cluster.ray_cluster import answers, connected, named
 
-# A replica that dies is started again, and its calls with it; a caller that floods an actor is told so.
-_ACTOR = {"max_restarts": 3, "max_task_retries": 1, "max_pending_calls": 1000, "concurrency_groups": {"health": 2}}
-_STOP_S = 5.0
-_WATCH_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterOptions:
-    """`address` of a running Ray cluster, or None to start one here that ends with the context."""
-
-    model: str
-    listen: str
-    device: str
-    memory_gib: float | None = None
-    num_replicas: int = 1
-    address: str | None = None
-    security: Security = field(default_factory=Security)
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """A running cluster: edges go to `endpoint`."""
-
-    endpoint: str
-    model_id: str
-    gateway: Any
-    replicas: tuple[Any, ...]
-
-    async def watch(self) -> None:
-        """Keeps the gateway's list of replicas true, one that was started again included.
-
-        Raises `Unavailable` when a part is gone for good.
-        """
-        known = await _addresses(self.replicas)
-        while True:
-            await asyncio.sleep(_WATCH_S)
-            now = await _addresses(self.replicas)
-            if now != known:
-                await _get([self.gateway.route_to.remote(now)])
-                known = now
+_END_S = 20.0
 
 
 @asynccontextmanager
-async def launched(options: ClusterOptions) -> AsyncIterator[Cluster]:
-    """A gateway and its replicas on Ray. Raises what loading or listening raises, and `Unavailable` when Ray does not start."""
-    _init(options.address)
-    actors: list[Any] = []
+async def launched(options: FleetOptions, address: str | None = None) -> AsyncIterator[Fleet]:
+    """A fleet that serves, on the Ray cluster at `address` or on one that is started here; it ends with the context.
+
+    Raises what loading or listening raises, and `Unavailable` when Ray cannot be had, or keeps a cluster of ours already.
+    """
+    with connected(address, _num_cpus(options)):
+        _check_free()
+        fleet = Fleet(_suited(options, address))
+        try:
+            await fleet.start()
+            yield fleet
+        finally:
+            await fleet.stop()
+
+
+async def detach(options: FleetOptions, address: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """A fleet that goes on without us on the Ray cluster that we are connected to: its models and endpoints.
+
+    Leaves nothing where it fails. Raises as `launched` does.
+    """
+    _check_free()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    placing = {"name": KEEPER, "lifetime": "detached", "num_cpus": 0, "scheduling_strategy": here}
+    keeping = {"max_restarts": -1, "max_task_retries": 1, "max_pending_calls": 1000, "max_concurrency": 4}
     try:
-        gateway = _actor(Gateway, options.listen, options.security, num_cpus=0)
-        actors.append(gateway)
-        ported = gateway.port.remote()  # before the replicas load, which takes longer than to find the port taken
-        num_gpus = 1 if options.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= options.num_replicas else 0
-        is_local = options.address is None
-        replicas = tuple(
-            _actor(VerifierReplica, options.model, options.device, options.memory_gib, is_local, num_cpus=1, num_gpus=num_gpus)
-            for _ in range(options.num_replicas)
-        )
-        actors += replicas
-        loading = asyncio.ensure_future(_addresses(replicas))
-        [port] = await _get([ported])
-        await _get([gateway.route_to.remote(await loading)])
-        [model_id] = await _get([replicas[0].model_id.remote()])
-        yield Cluster(f"{_reachable(options.listen)}:{port}", model_id, gateway, replicas)
-    finally:
-        await _stop(actors)
-        ray.shutdown()
-
-
-def _init(address: str | None) -> None:
-    on_terminate = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(
-            address=address or "local",
-            include_dashboard=False if address is None else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=True,
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        line = str(error).split("\n")[0]
-        raise Unavailable(f"no Ray cluster could be had at {address or 'this machine'}: {line}") from error
-    finally:
-        signal.signal(signal.SIGTERM, on_terminate)  # Ray sets its own, which would end us before what we started
-
-
-def _actor(kind: type, *args: Any, **resources: int) -> Any:
-    return ray.remote(**_ACTOR, **resources)(kind).remote(*args)
-
-
-def _reachable(listen: str) -> str:
-    """The host by which this machine reaches what listens there."""
-    host = listen.rpartition(":")[0]
-    return "127.0.0.1" if host in ("", "0.0.0.0", "[::]") else host  # noqa: S104  # what was asked for, not a default
-
-
-async def _addresses(replicas: tuple[Any, ...]) -> list[str]:
-    return await _get([replica.address.options(concurrency_group="health").remote() for replica in replicas])
-
-
-async def _get(references: list[Any]) -> list[Any]:
-    """The results, without blocking the loop; an actor's own error as it was raised there."""
-    try:
-        return list(await asyncio.gather(*references))
-    except RayTaskError as error:
-        if isinstance(error.cause, CactusError):
-            raise error.cause from None
+        keeper = ray.remote(Keeper).options(**placing, **keeping).remote(replace(_suited(options, address), is_detached=True))
+        [(models, endpoints)] = await answers(keeper.serving.remote())
+    except BaseException:
+        await taken_down()
         raise
-    except RayActorError as error:
-        raise Unavailable(f"a part of the cluster died: {str(error).splitlines()[0]}; start it again with `cactus up`") from None
+    return models, endpoints
 
 
-async def _stop(actors: list[Any]) -> None:
-    """Gives every actor a moment to end its streams; then Ray ends it."""
-    stopping = asyncio.gather(*(actor.stop.remote() for actor in actors), return_exceptions=True)
+async def taken_down() -> int:
+    """Ends whatever of ours runs on the Ray cluster that we are connected to, whoever keeps it: how many parts that were, or zero."""
+    parts = named()
+    for name, actor in parts.items():
+        if name == KEEPER:
+            ray.kill(actor)  # first: it would replace what ends
+    gateways = [actor for name, actor in parts.items() if name.startswith(GATEWAY)]
+    for gateway in gateways:  # whoever keeps a cluster and is no actor learns it so, and stops all of it
+        gateway.retire.options(concurrency_group=HEALTH).remote()
+    if KEEPER not in parts:
+        await _gone()
+    await stopped([actor for name, actor in named().items() if name.startswith((GATEWAY, REPLICA))])
+    await _gone()
+    return len(parts)
+
+
+async def _gone() -> None:
+    """Once there are no parts, or after a while."""
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stopping, _STOP_S)
-    for actor in actors:
-        ray.kill(actor)
+        async with asyncio.timeout(_END_S):
+            while named():  # noqa: ASYNC110  # Ray tells nobody
+                await asyncio.sleep(0.2)
+
+
+async def drained(name: str) -> None:
+    """The replica takes no new texts from now on. Raises `InvalidInput` for a name that none has, `Unavailable` where it is lost."""
+    replicas = named(REPLICA)
+    if name not in replicas:
+        raise InvalidInput(f"no replica is called {name!r}; there are: {', '.join(replicas) or 'none'}")
+    try:
+        await asyncio.wait_for(asyncio.ensure_future(_drain(replicas[name])), _END_S)
+    except (RayError, TimeoutError) as error:
+        raise Unavailable(f"{name} does not answer; look again with `cactus status`") from error
+
+
+async def _drain(replica: Any) -> None:
+    await replica.drain.options(concurrency_group=HEALTH).remote()
+
+
+def _check_free() -> None:
+    if parts := named():
+        raise Unavailable(f"this Ray cluster serves already ({', '.join(parts)}); end that with `cactus down`")
+
+
+def _suited(options: FleetOptions, address: str | None) -> FleetOptions:
+    num_replicas = options.replicas.least * len(options.models)
+    has_gpus = ray.cluster_resources().get("GPU", 0) >= num_replicas
+    # Nodes with GPUs may be yet to come, to a cluster that somebody else runs.
+    uses_gpus = options.device != "cpu" and (has_gpus or (options.device == "cuda" and address is not None))
+    return replace(options, is_local=address is None, uses_gpus=uses_gpus)
+
+
+def _num_cpus(options: FleetOptions) -> int:
+    """For Ray's accounts: parts of one machine take turns on what cores there are."""
+    return max(os.cpu_count() or 1, options.replicas.most * len(options.models) + 1)

@@ -203,7 +203,7 @@ class Passage:
     async def _chosen(self, failure: Unavailable) -> str:
         """The next replica. A text that has begun waits for one; what never worked is not waited for."""
         while True:
-            opening = Opening(self._tenant, self._resumption.model, self._resumption.text)
+            opening = Opening(self._tenant, self._resumption.model, self._resumption.text, self._resumption.has_begun)
             try:
                 return self._router.choose(opening, self._failed)
             except Unavailable as error:

@@ -21,7 +21,7 @@ def plan(
     acceptance: Annotated[str, typer.Option(help="how far drafts come true: a name below, or a .yaml file")] = "demo-t0.7",
     clients: Annotated[int, typer.Option(min=1, max=512, help="that are served at once")] = 32,
     p95_ms: Annotated[float, typer.Option(min=0.1, help="longest time a token that 95% may take, for the count of clients")] = 50.0,
-    names: Annotated[bool, typer.Option("--names", help="list the profiles that come with Cactus, and end")] = False,  # noqa: FBT002  # a flag
+    names: Annotated[bool, typer.Option("--names", help="list the profiles that come with Cactus, and end")] = False,  # a flag
     json_file: Annotated[Path | None, typer.Option("--json", help="also write the figures to this file")] = None,
     plot: Annotated[Path | None, typer.Option(help="also draw them into this file: .svg, .png or .pdf")] = None,
 ) -> None:

@@ -66,6 +66,11 @@ class Resumption:
         prompt = varints.decode(opening_in(self._first).prompt_varints)
         return np.concatenate([prompt, varints.decode(bytes(self._committed))])
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether some of the text has come, from whichever stream."""
+        return bool(self._committed)
+
     def sent(self, payload: bytes) -> None:
         """A message came from the edge, after the first."""
         if self._is_streamed:

@@ -12,7 +12,6 @@ import json
 import math
 import os
 import re
-import signal
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
@@ -31,6 +30,7 @@ from cluster.comparison import Comparison, Taken
 from cluster.emulated_link import EmulatedLink
 from cluster.figures import Case, Figures
 from cluster.link_profile import LinkProfile, profile_named
+from cluster.termination import run
 from cluster.timeline import Picture, course_of, middle
 from cluster.timeline_text import drawn
 from edge.summary import Summary
@@ -102,22 +102,7 @@ class Simulated:
 
 def simulated(options: SimulateOptions) -> Simulated:
     """`run_simulation`, from outside of a loop. A terminated run ends as an interrupted one does, with `KeyboardInterrupt`."""
-    try:
-        return asyncio.run(_until_terminated(options))
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
-
-
-async def _until_terminated(options: SimulateOptions) -> Simulated:
-    """Cancels the run, so that no part of it is torn from what it is doing, as by an exception in a signal's handler it would be."""
-    loop, before = asyncio.get_running_loop(), signal.getsignal(signal.SIGTERM)
-    running = asyncio.ensure_future(run_simulation(options))
-    loop.add_signal_handler(signal.SIGTERM, running.cancel)
-    try:
-        return await running
-    finally:
-        loop.remove_signal_handler(signal.SIGTERM)
-        signal.signal(signal.SIGTERM, before)
+    return run(run_simulation(options))
 
 
 async def run_simulation(options: SimulateOptions) -> Simulated:

@@ -21,7 +21,7 @@ def serve(
     draft: Annotated[
         str | None, typer.Option(help="a draft: folder of `cactus export`, checkpoint, or hub name; default: the demo's")
     ] = None,
-    plain: Annotated[bool, typer.Option("--plain", help="draft nothing: the cloud decodes alone")] = False,  # noqa: FBT002  # a flag
+    plain: Annotated[bool, typer.Option("--plain", help="draft nothing: the cloud decodes alone")] = False,  # a flag
     tokenizer: Annotated[str | None, typer.Option(help="of --plain: the folder or hub name of the target's tokenizer")] = None,
     listen: Annotated[str, typer.Option(help="host:port of the HTTP server; port 0 takes any")] = "127.0.0.1:8000",
     parallel: Annotated[
@@ -33,7 +33,7 @@ def serve(
     tls_cert: TlsCertOption = None,
     tls_key: TlsKeyOption = None,
     token_file: TokenFileOption = None,
-    insecure_tokens: InsecureTokensOption = False,  # noqa: FBT002  # a flag
+    insecure_tokens: InsecureTokensOption = False,  # a flag
 ) -> None:
     """Serve OpenAI's API here, drafting for each request, until Ctrl-C."""
     from cactus_core.errors import InvalidInput

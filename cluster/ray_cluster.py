@@ -1,0 +1,91 @@
+"""A connection to Ray, and what comes of calls over it.
+
+Knows Ray; knows nothing of what its actors are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+# Before Ray reads them: a local demo sends no usage reports, and workers without a GPU keep their own view of devices.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+import ray.util
+from ray.exceptions import RayActorError, RayTaskError
+
+from cactus_core.errors import CactusError, Unavailable
+
+_NAMESPACE = "cactus"  # where names of actors are those of one cluster, and no other program's
+
+
+@contextmanager
+def connected(address: str | None, num_cpus: int | None = None) -> Iterator[None]:
+    """To the Ray cluster at `address`, or to one that is started here with so many `num_cpus` to give away, and ends with the context.
+
+    Raises `Unavailable` when there is none to be had.
+    """
+    try:
+        _init(address, num_cpus)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _init(address: str | None, num_cpus: int | None) -> None:
+    on_terminate = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(
+            address=address or "local",
+            namespace=_NAMESPACE,
+            num_cpus=None if address else num_cpus,
+            include_dashboard=False if address is None else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        line = str(error).split("\n")[0]
+        hint = "; where it asks for a token, set RAY_AUTH_MODE=token" if address not in {None, "auto"} else ""
+        raise Unavailable(f"no Ray cluster could be had at {address or 'this machine'}: {line}{hint}") from error
+    finally:
+        signal.signal(signal.SIGTERM, on_terminate)  # Ray sets its own, which would end us before what we started
+
+
+def ray_address() -> str:
+    """Where other programs find the Ray cluster that we are connected to."""
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def named(prefix: str = "") -> dict[str, Any]:
+    """The actors of this cluster whose names begin so, by name."""
+    found: dict[str, Any] = {}
+    for name in sorted(ray.util.list_named_actors()):
+        if name.startswith(prefix):
+            try:
+                found[name] = ray.get_actor(name)
+            except ValueError:
+                continue  # gone meanwhile
+    return found
+
+
+async def answers(*references: Any) -> list[Any]:
+    """Of calls, in their order, without blocking the loop.
+
+    Raises the first error of the tree that one of them raised, as it was raised there, and `Unavailable` where an actor is gone.
+    """
+    try:
+        return list(await asyncio.gather(*references))
+    except RayTaskError as error:
+        if isinstance(error.cause, CactusError):
+            raise error.cause from None
+        raise
+    except RayActorError as error:
+        raise Unavailable(f"a part of the cluster died: {str(error).splitlines()[0]}; start it again with `cactus up`") from None
