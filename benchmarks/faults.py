@@ -1,0 +1,189 @@
+"""`cactus bench faults`: claim: whatever dies or is damaged on the way, every text of the coupled family is what it would have been.
+
+Two verifiers of the demo target and two gateways, each a process, and edges in this one, whose frames pass a relay that flips, cuts,
+doubles, swaps and stalls them (cluster/faulty_relay.py) behind an *emulated* link that is cut and stalled. Meanwhile verifiers and
+gateways are killed by SIGKILL and started again at their addresses, and this process's wall clock jumps. Against: the same requests
+without faults. Refuted by: a text that differs (a token lost, doubled or taken back), or a request that ends with an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from benchmarks.fault_parts import Part, started
+from benchmarks.prompts import PROMPTS
+from benchmarks.table import Table, rows_of, write_into
+from cactus_core.acceptance import Acceptance
+from cactus_core.demo_pair import demo_model
+from cactus_core.errors import CactusError
+from cactus_core.rules import COUPLED
+from cactus_core.sampling import SamplingParams
+from cluster.emulated_link import EmulatedLink
+from cluster.faulty_relay import FaultyRelay
+from cluster.figures import Case, Figures
+from edge.client import Client, Drafting
+from edge.completion import Completion
+from edge.drafting.ngram_drafter import NgramDrafter
+from edge.link import Endpoint
+from edge.tokenizer import Tokenizer
+
+_PATIENCE_S = 300.0
+_FRAME_FAULTS = 0.02  # of frames
+_KILL_EVERY_S = 8.0  # a part that was killed serves again sooner
+_LINK_EVERY_S = 0.5
+_CLOCK_JUMP_S = 3600.0
+_TEMPERATURE = 0.8
+_ROOM = 1 << 20  # positions: what is looked up has no end of its own
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Of all requests: their texts by number, errors by their kind, and how often one had to go on over another stream."""
+
+    texts: dict[int, list[int]] = field(default_factory=dict)
+    errors: Counter[str] = field(default_factory=Counter)
+    num_resumes: int = 0
+
+
+def run(*, quick: bool) -> Figures:
+    """Measures everything. A progress bar shows on a terminal."""
+    num_requests, num_tokens, num_at_once = (40, 32, 40) if quick else (1000, 48, 300)
+    return asyncio.run(_run(num_requests, num_tokens, num_at_once))
+
+
+def show(figures: Figures) -> None:
+    for table in tables(figures):
+        table.show(Console())
+
+
+def document(figures: Figures, folder: Path) -> None:
+    """Writes the table into the folder's faults.md, where it has one."""
+    if (page := folder / "faults.md").exists():
+        write_into(page, tables(figures))
+        print(f"wrote the table of {page}")
+
+
+def tables(figures: Figures) -> list[Table]:
+    rows = [
+        (str(row["case"].get("fault", row["case"].get("error", ""))), row["metric"], f"{row['value']:g}")
+        for metric in ("num_requests", "num_faults", "num_resumes", "num_errors", "texts_differing")
+        for row in rows_of(figures, metric)
+    ]
+    return [Table("faults", "what befell requests, and what became of their texts", ("kind", "what", "count"), tuple(rows))]
+
+
+async def _run(num_requests: int, num_tokens: int, num_at_once: int) -> Figures:
+    figures, counts = Figures("faults"), Counter[str]()
+    tokenizer = Tokenizer.load(Path(demo_model("draft")))
+    async with AsyncExitStack() as stack:
+        verifiers = [await stack.enter_async_context(started("verifier", "--device", "cpu")) for _ in range(2)]
+        replicas = [option for part in verifiers for option in ("--replica", part.address)]
+        gateways = [await stack.enter_async_context(started("gateway", *replicas)) for _ in range(2)]
+        progress = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
+        bar = progress.add_task("texts", total=2 * num_requests)
+        async with Endpoint(gateways[0].address, gateways[1].address) as endpoint:
+            expected = await _texts(endpoint, tokenizer, num_requests, num_tokens, num_at_once, lambda: progress.advance(bar))
+        async with _faulty(gateways, counts) as (endpoint, links):
+            meanwhile = [
+                asyncio.create_task(_kill(verifiers, gateways, counts)),
+                asyncio.create_task(_disturb(links, counts)),
+            ]
+            try:
+                found = await _texts(endpoint, tokenizer, num_requests, num_tokens, num_at_once, lambda: progress.advance(bar))
+            finally:
+                for task in meanwhile:
+                    task.cancel()
+                await asyncio.gather(*meanwhile, return_exceptions=True)
+    case: Case = {"system": "cactus", "pair": "demo", "family": "coupled", "emulated": True, "clients": num_at_once, "tokens": num_tokens}
+    figures.add(case, "num_requests", num_requests, "requests")
+    for name, count in sorted(counts.items()):
+        figures.add(case | {"fault": name}, "num_faults", count, "faults")
+    figures.add(case | {"fault": "all"}, "num_faults", sum(counts.values()), "faults")
+    figures.add(case, "num_resumes", found.num_resumes, "streams")
+    for name, count in sorted((expected.errors + found.errors).items()):
+        figures.add(case | {"error": name}, "num_errors", count, "requests")
+    figures.add(case | {"error": "any"}, "num_errors", sum(found.errors.values()), "requests")
+    differing = sum(found.texts.get(number) not in (None, text) for number, text in expected.texts.items())
+    figures.add(case, "texts_differing", differing, "texts")
+    return figures
+
+
+async def _texts(
+    endpoint: Endpoint, tokenizer: Tokenizer, num_requests: int, num_tokens: int, num_at_once: int, advance: Callable[[], None]
+) -> Outcome:
+    outcome, seats = Outcome(), asyncio.Semaphore(num_at_once)
+
+    async def one(number: int) -> None:
+        drafter = NgramDrafter(tokenizer.vocab_size, _ROOM) if number % 2 else None
+        client, completion = (
+            Client(endpoint, tokenizer, drafter, Drafting(patience_s=_PATIENCE_S)),
+            Completion(PROMPTS[number % len(PROMPTS)]),
+        )
+        sampling, acceptance = SamplingParams(_TEMPERATURE), Acceptance(COUPLED)
+        async with seats:
+            try:
+                async for _ in client.generate(completion, max_tokens=num_tokens, sampling=sampling, seed=number, acceptance=acceptance):
+                    pass
+            except CactusError as error:
+                outcome.errors[type(error).__name__] += 1
+            else:
+                outcome.texts[number] = [token.id for token in completion.tokens]
+                outcome.num_resumes += completion.summary.num_resumes
+        advance()
+
+    await asyncio.gather(*(one(number) for number in range(num_requests)))
+    return outcome
+
+
+@asynccontextmanager
+async def _faulty(gateways: Sequence[Part], counts: Counter[str]) -> AsyncIterator[tuple[Endpoint, list[EmulatedLink]]]:
+    """An endpoint whose way to each gateway passes a link and a relay."""
+    async with AsyncExitStack() as stack:
+        relays = [await stack.enter_async_context(FaultyRelay(part.address, _FRAME_FAULTS, seed)) for seed, part in enumerate(gateways)]
+        links = [await stack.enter_async_context(EmulatedLink(relay.address, seed=seed)) for seed, relay in enumerate(relays)]
+        yield await stack.enter_async_context(Endpoint(*(link.address for link in links))), links
+        for relay in relays:
+            counts.update({f"frame {name}": count for name, count in relay.counts.items()})
+
+
+async def _kill(verifiers: Sequence[Part], gateways: Sequence[Part], counts: Counter[str]) -> None:
+    """One part after the other, never both of a kind."""
+    turn = 0
+    while True:
+        await asyncio.sleep(_KILL_EVERY_S)
+        kind, parts = (("verifier killed", verifiers), ("gateway killed", gateways))[turn % 2]
+        counts[kind] += 1
+        await parts[turn // 2 % 2].killed()
+        turn += 1
+
+
+async def _disturb(links: Sequence[EmulatedLink], counts: Counter[str]) -> None:
+    random, real = np.random.default_rng(0), time.time
+    with contextlib.ExitStack() as stack:
+        jump = stack.enter_context(mock.patch("time.time", side_effect=real))
+        while True:
+            await asyncio.sleep(_LINK_EVERY_S)
+            link = links[int(random.integers(len(links)))]
+            match int(random.integers(3)):
+                case 0:
+                    link.cut()
+                    counts["link cut"] += 1
+                case 1:
+                    link.stall(0.5)
+                    counts["link stalled"] += 1
+                case _:
+                    by_s = _CLOCK_JUMP_S * float(random.uniform(-1, 1))
+                    jump.side_effect = lambda by_s=by_s: real() + by_s
+                    counts["clock stepped"] += 1
