@@ -10,6 +10,8 @@ from tests.edge.serving.conftest import PARALLEL
 
 LOAD = """
 import asyncio, json, sys
+from llmeter.endpoints.openai import OpenAICompletionStreamEndpoint
+from llmeter.runner import Runner
 
 endpoint = OpenAICompletionStreamEndpoint(model_id="demo", base_url=sys.argv[1], api_key="none")
 payload = OpenAICompletionStreamEndpoint.create_payload("Write a queue.", max_tokens=24, logit_bias={"0": -100})
