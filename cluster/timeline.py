@@ -115,6 +115,6 @@ def middle(courses: Sequence[Course], length_s: float) -> Span:
 def ticks(window: Span, most: int) -> list[float]:
     """Round moments in a window for its axis to name, evenly apart and `most` at most."""
     length_ms = (window.end_s - window.begin_s) * 1e3
-    step_ms = next((size for size in (5, 10, 20, 50, 100, 200, 500) if length_ms <= most * size), 1000)
+    step_ms = next((size for size in (5, 10, 20, 50, 100, 200, 500, 1000, 2000) if length_ms <= most * size), 5000)
     first = math.ceil(window.begin_s * 1e3 / step_ms)
     return [number * step_ms / 1e3 for number in range(first, math.floor(window.end_s * 1e3 / step_ms) + 1)]

@@ -23,8 +23,8 @@ def pad(frame: pb.EdgeFrame | pb.CloudFrame, num_more: int) -> None:
     whole = size_class(num_bytes)
     if whole == num_bytes:
         return
-    # The field's own tag and length take two bytes of it, or more: where that leaves no exact fit, the next class has one.
-    for size in (whole, 2 * whole):
+    # The field's own tag and length take two bytes of it, or more: where that leaves no exact fit, one of the next classes has one.
+    for size in (whole, 2 * whole, 4 * whole):
         for num_header in (2, 3, 4):
             frame.padding = bytes(max(size - num_bytes - num_header, 0))
             if frame.ByteSize() + num_more == size:

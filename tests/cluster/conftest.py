@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cactus_core.demo_pair import demo_model
+from tests.integration.conftest import small_pair as small_pair  # a fixture here too
 
 MARK = "CACTUS_TEST_MARK"
 
@@ -24,7 +25,9 @@ class Cactus:
 
     def __init__(self):
         self._mark = uuid.uuid4().hex
-        self._environment = {**os.environ, MARK: self._mark, "NO_COLOR": "1", "COLUMNS": "200"}
+        # Ray lets nobody in without its token: all that one of these runs has the same, and nobody else does.
+        ray = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex * 2}
+        self._environment = {**os.environ, **ray, MARK: self._mark, "NO_COLOR": "1", "COLUMNS": "200"}
 
     def start(self, *arguments):
         line = [sys.executable, "-m", "cluster", *map(str, arguments)]
@@ -34,6 +37,10 @@ class Cactus:
         with self.start(*arguments) as process:
             out, error = process.communicate(timeout=timeout)
         return process.returncode, out, error
+
+    @property
+    def num_running(self):
+        return len(list(self._processes()))
 
     def left_running(self, within_s=10.0):
         """What still runs after a moment's grace: command lines."""

@@ -106,7 +106,7 @@ async def test_a_cloud_that_is_gone_is_503():
 
 
 async def test_a_server_that_stops_tells_those_whom_it_serves(running):
-    server = ApiServer(running.verifier, "127.0.0.1:0", DRAFT, [None], name="demo")
+    server = ApiServer(Endpoint(running.verifier), "127.0.0.1:0", DRAFT, [None], name="demo")
     endless = {**COMPLETION, "max_tokens": 1500, "logit_bias": {"0": -100}, "stream": True}
     async with httpx.AsyncClient(timeout=60) as client, AsyncExitStack() as stack:
         await stack.enter_async_context(server.serving())
