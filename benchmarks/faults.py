@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,15 +93,17 @@ async def _run(num_requests: int, num_tokens: int, num_at_once: int) -> Figures:
         gateways = [await stack.enter_async_context(started("gateway", *replicas)) for _ in range(2)]
         progress = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
         bar = progress.add_task("texts", total=2 * num_requests)
+        asked = _Asked(tokenizer, num_requests, num_tokens, lambda: progress.advance(bar))
         async with Endpoint(gateways[0].address, gateways[1].address) as endpoint:
-            expected = await _texts(endpoint, tokenizer, num_requests, num_tokens, num_at_once, lambda: progress.advance(bar))
+            expected = await _texts(await _clients(endpoint, tokenizer, num_at_once), asked)
         async with _faulty(gateways, counts) as (endpoint, links):
+            clients = await _clients(endpoint, tokenizer, num_at_once)
             meanwhile = [
                 asyncio.create_task(_kill(verifiers, gateways, counts)),
                 asyncio.create_task(_disturb(links, counts)),
             ]
             try:
-                found = await _texts(endpoint, tokenizer, num_requests, num_tokens, num_at_once, lambda: progress.advance(bar))
+                found = await _texts(clients, asked)
             finally:
                 for task in meanwhile:
                     task.cancel()
@@ -120,30 +122,45 @@ async def _run(num_requests: int, num_tokens: int, num_at_once: int) -> Figures:
     return figures
 
 
-async def _texts(
-    endpoint: Endpoint, tokenizer: Tokenizer, num_requests: int, num_tokens: int, num_at_once: int, advance: Callable[[], None]
-) -> Outcome:
-    outcome, seats = Outcome(), asyncio.Semaphore(num_at_once)
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Requests of `num_tokens` each; `advance` is called after each."""
 
-    async def one(number: int) -> None:
+    tokenizer: Tokenizer
+    num_requests: int
+    num_tokens: int
+    advance: Callable[[], None]
+
+
+async def _clients(endpoint: Endpoint, tokenizer: Tokenizer, count: int) -> list[Client]:
+    """Every other one drafts, from the text itself. All know already what is served: what never worked would not be tried again."""
+    clients = []
+    for number in range(count):
         drafter = NgramDrafter(tokenizer.vocab_size, _ROOM) if number % 2 else None
-        client, completion = (
-            Client(endpoint, tokenizer, drafter, Drafting(patience_s=_PATIENCE_S)),
-            Completion(PROMPTS[number % len(PROMPTS)]),
-        )
-        sampling, acceptance = SamplingParams(_TEMPERATURE), Acceptance(COUPLED)
-        async with seats:
+        clients.append(Client(endpoint, tokenizer, drafter, Drafting(patience_s=_PATIENCE_S)))
+        await clients[-1].served()
+    return clients
+
+
+async def _texts(clients: Sequence[Client], asked: _Asked) -> Outcome:
+    """All clients at once, each one request after the other."""
+    outcome = Outcome()
+
+    async def write(client: Client, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            completion = Completion(PROMPTS[number % len(PROMPTS)])
+            settings = {"max_tokens": asked.num_tokens, "sampling": SamplingParams(_TEMPERATURE), "acceptance": Acceptance(COUPLED)}
             try:
-                async for _ in client.generate(completion, max_tokens=num_tokens, sampling=sampling, seed=number, acceptance=acceptance):
+                async for _ in client.generate(completion, seed=number, **settings):  # type: ignore[arg-type]  # each of its own type
                     pass
             except CactusError as error:
-                outcome.errors[type(error).__name__] += 1
+                outcome.errors[f"{type(error).__name__}: {error}"] += 1
             else:
                 outcome.texts[number] = [token.id for token in completion.tokens]
                 outcome.num_resumes += completion.summary.num_resumes
-        advance()
+            asked.advance()
 
-    await asyncio.gather(*(one(number) for number in range(num_requests)))
+    await asyncio.gather(*(write(client, range(first, asked.num_requests, len(clients))) for first, client in enumerate(clients)))
     return outcome
 
 

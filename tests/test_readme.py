@@ -14,6 +14,7 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "docs/acceptance.md",
     ROOT / "docs/verifier.md",
+    ROOT / "docs/faults.md",
     ROOT / "docs/gpu.md",
     ROOT / "docs/link.md",
     ROOT / "docs/planning.md",

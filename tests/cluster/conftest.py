@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cactus_core.demo_pair import demo_model
-from tests.integration.conftest import small_pair as small_pair  # a fixture here too
+from tests.integration.conftest import small_pair  # noqa: F401  # a fixture here too
 
 MARK = "CACTUS_TEST_MARK"
 
