@@ -16,6 +16,7 @@ from edge.tuning.plan import FOR_EACH, TreePlan
 from tests.cluster.conftest import Cactus
 from tests.integration.test_streams_over_grpc import NUM_TOKENS, complete, ids
 
+pytestmark = pytest.mark.slow  # Ray starts and restarts: minutes
 PATIENCE_S = 60.0  # a busy machine takes its time to start a process
 
 
