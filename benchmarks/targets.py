@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -43,7 +44,8 @@ _SHARPNESS = 1e6  # of the logits: the likeliest token is hundreds of nats ahead
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A target beside the `transformers` model that it runs. No text of it ends before its request's last token.
+    """A target, and a `model` of the same weights with `transformers`' own layers and attention. No text ends before its request's last
+    token.
 
     `num_threads` is how many cores it runs on.
     """
@@ -73,12 +75,8 @@ class Served:
     @torch.inference_mode()
     def bare_forward(self, num_tokens: int) -> None:
         """The model's own forward with its own attention on one causal sequence, logits of every token included."""
-        self.model.set_attn_implementation("sdpa")
-        try:
-            tokens = torch.arange(num_tokens, device=self.target.device) % self.target.vocab_size
-            self.model(input_ids=tokens[None], use_cache=False)
-        finally:
-            self.model.set_attn_implementation(IMPLEMENTATION)
+        tokens = torch.arange(num_tokens, device=self.target.device) % self.target.vocab_size
+        self.model(input_ids=tokens[None], use_cache=False)
 
 
 @cache
@@ -111,6 +109,8 @@ def random_target(name: str, *, num_threads: int, **shape: int) -> Served:
 
 
 def _served(name: str, model: Any, tokenizer: Any, *, num_threads: int) -> Served:
+    own = deepcopy(model, {id(weights): weights for weights in model.parameters()})
+    own.set_attn_implementation("sdpa")
     target = TargetModel(model, tokenizer, name)
     target.eos_token_ids = frozenset()
-    return Served(name, target, model, num_threads)
+    return Served(name, target, own, num_threads)

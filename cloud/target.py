@@ -1,4 +1,4 @@
-"""The target: a Hugging Face causal language model, unmodified, run over packed segments of many sessions.
+"""The target: a Hugging Face causal language model, its code unmodified, run over packed segments of many sessions.
 
 Knows models, tokens and trees of nodes; knows nothing of sampling, acceptance or the network. What cannot be rolled
 back or masked is refused: by cloud/checkpoint.py where the configuration tells, by a short trial here where it does not.
@@ -20,6 +20,7 @@ from cactus_core.errors import InvalidInput, LimitExceeded, Unsupported
 from cactus_core.fingerprint import fingerprint
 from cloud.attention import has_kernels, plan_attention
 from cloud.checkpoint import WORKS, load_checkpoint
+from cloud.packed_linear import pack_linears
 from cloud.pages import PAGE_SIZE, PagePool, PageTable, reserve_all
 from cloud.segment import Ints, Segment, chain
 from cloud.transfer import sent
@@ -35,8 +36,11 @@ class TargetModel:
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, model_id: str) -> None:
-        """Takes over a model that was made with `cactus_paged`, and tries it. Raises `Unsupported` when it strays."""
+        """Takes over a model that was made with `cactus_paged`, lays its weights out for a CPU, and tries it. Raises `Unsupported` when
+        it strays.
+        """
         self._model: Any = model.eval()  # called as each model's own class would have it
+        pack_linears(model)
         self._text_config = model.config.get_text_config()
         self.tokenizer = tokenizer
         self.model_id = model_id
