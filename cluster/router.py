@@ -82,7 +82,7 @@ class Router:
         for a model that is not on offer.
         """
         left = [replica for replica in self.serving(opening.model) if replica.address not in excluded]
-        keys = keys_of(opening.text, "")  # pages are shared by all tenants of a verifier
+        keys = keys_of(opening.text, opening.tenant)  # a verifier shares pages within a tenant alone
         best = placed(
             [self._candidate(replica, keys) for replica in left], len(opening.text), has_begun=opening.has_begun, bounds=self._bounds
         )

@@ -13,6 +13,7 @@ _HOMES = {
     "AsyncTextStream": "edge.async_client",
     "Client": "edge.sync_client",
     "Completion": "edge.completion",
+    "Credentials": "edge.credentials",
     "Origin": "edge.rounds",
     "Piece": "edge.completion",
     "SamplingParams": "cactus_core.sampling",

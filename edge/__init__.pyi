@@ -4,6 +4,7 @@ from edge.async_client import AsyncClient as AsyncClient
 from edge.async_client import AsyncTextStream as AsyncTextStream
 from edge.completion import Completion as Completion
 from edge.completion import Piece as Piece
+from edge.credentials import Credentials as Credentials
 from edge.rounds import Origin as Origin
 from edge.sync_client import Client as Client
 from edge.sync_client import TextStream as TextStream

@@ -11,13 +11,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypedDict, Unpack
 
 from cactus_core.acceptance import Acceptance
 from cactus_core.rules import COUPLED
 from cactus_core.sampling import SamplingParams
 from edge import client as engine
 from edge.completion import Completion, Piece
+from edge.credentials import Credentials
 from edge.drafting.drafter import Drafter
 from edge.exporting.checkpoint import locate
 from edge.exporting.draft_folder import draft_folder
@@ -28,22 +29,35 @@ from edge.tuning.tree_tuner import Objective
 _SAMPLING, _ACCEPTANCE = SamplingParams(), Acceptance(COUPLED)
 
 
+class Asked(TypedDict, total=False):
+    """What `AsyncClient.stream` may be asked beside a prompt, for those that pass it on."""
+
+    max_tokens: int
+    sampling: SamplingParams
+    acceptance: Acceptance
+    seed: int | None
+    stop_ids: Sequence[int]
+
+
 class AsyncClient:
-    """Completes texts at `address`, `host:port` of a gateway or a verifier, drafting with `draft`; an async context.
+    """Completes texts at `addresses`, `host:port` of a gateway or a verifier and of others that stand in for it, drafting with `draft`; an
+    async context.
 
     `draft` is a folder of `cactus export`, a checkpoint or a hub name; without one the cloud decodes alone, and `tokenizer` names a folder
-    or a hub name of the target's. One text at a time: others wait. Raises `InvalidInput`, `Unsupported` or `Unavailable` where a draft
-    cannot be had.
+    or a hub name of the target's. Without `credentials` the token, if any, is that of CACTUS_TOKEN. One text at a time: others wait.
+    Raises `InvalidInput`, `Unsupported` or `Unavailable` where a draft cannot be had.
     """
 
     def __init__(
         self,
-        address: str,
-        *,
+        *addresses: str,
         draft: str | Path | None = None,
         tokenizer: str | Path | None = None,
         objective: Objective = Objective.LATENCY,
+        credentials: Credentials | None = None,
     ) -> None:
+        if not addresses:
+            raise TypeError("AsyncClient takes an address at the least")
         drafter: Drafter | None = None
         if draft is None:
             if tokenizer is None:
@@ -54,7 +68,7 @@ class AsyncClient:
 
             folder = draft_folder(draft)
             drafter = OnnxDrafter.load(folder)
-        self._endpoint = Endpoint(address)
+        self._endpoint = Endpoint(*addresses, credentials=credentials)
         self._engine = engine.Client(self._endpoint, Tokenizer.load(folder), drafter, engine.Drafting(objective=objective))
         self._turn = asyncio.Lock()
 
@@ -87,19 +101,9 @@ class AsyncClient:
         )
         return AsyncTextStream(completion, self._in_turn(generating))
 
-    async def complete(
-        self,
-        prompt: str,
-        *,
-        max_tokens: int = 128,
-        sampling: SamplingParams = _SAMPLING,
-        acceptance: Acceptance = _ACCEPTANCE,
-        seed: int | None = None,
-        stop_ids: Sequence[int] = (),
-    ) -> Completion:
+    async def complete(self, prompt: str, **asked: Unpack[Asked]) -> Completion:
         """The whole text, with its tokens, rounds and sums."""
-        settings = {"max_tokens": max_tokens, "seed": seed, "stop_ids": stop_ids}
-        async with self.stream(prompt, sampling=sampling, acceptance=acceptance, **settings) as stream:  # type: ignore[arg-type]
+        async with self.stream(prompt, **asked) as stream:
             async for _ in stream:
                 pass
         return stream.completion

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
-from cactus_core.acceptance import Acceptance
-from cactus_core.rules import COUPLED
-from cactus_core.sampling import SamplingParams
-from edge.async_client import AsyncClient, AsyncTextStream
+from edge.async_client import Asked, AsyncClient, AsyncTextStream
 from edge.completion import Completion, Piece
+from edge.credentials import Credentials
 from edge.tuning.tree_tuner import Objective
 
-_SAMPLING, _ACCEPTANCE = SamplingParams(), Acceptance(COUPLED)
 T = TypeVar("T")
 
 
@@ -27,13 +24,13 @@ class Client:
 
     def __init__(
         self,
-        address: str,
-        *,
+        *addresses: str,
         draft: str | Path | None = None,
         tokenizer: str | Path | None = None,
         objective: Objective = Objective.LATENCY,
+        credentials: Credentials | None = None,
     ) -> None:
-        self._client = AsyncClient(address, draft=draft, tokenizer=tokenizer, objective=objective)
+        self._client = AsyncClient(*addresses, draft=draft, tokenizer=tokenizer, objective=objective, credentials=credentials)
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
@@ -49,34 +46,13 @@ class Client:
         self._thread.join()
         self._loop.close()
 
-    def stream(
-        self,
-        prompt: str,
-        *,
-        max_tokens: int = 128,
-        sampling: SamplingParams = _SAMPLING,
-        acceptance: Acceptance = _ACCEPTANCE,
-        seed: int | None = None,
-        stop_ids: Sequence[int] = (),
-    ) -> TextStream:
+    def stream(self, prompt: str, **asked: Unpack[Asked]) -> TextStream:
         """See `AsyncClient.stream`."""
-        stream = self._client.stream(prompt, max_tokens=max_tokens, sampling=sampling, acceptance=acceptance, seed=seed, stop_ids=stop_ids)
-        return TextStream(self, stream)
+        return TextStream(self, self._client.stream(prompt, **asked))
 
-    def complete(
-        self,
-        prompt: str,
-        *,
-        max_tokens: int = 128,
-        sampling: SamplingParams = _SAMPLING,
-        acceptance: Acceptance = _ACCEPTANCE,
-        seed: int | None = None,
-        stop_ids: Sequence[int] = (),
-    ) -> Completion:
+    def complete(self, prompt: str, **asked: Unpack[Asked]) -> Completion:
         """See `AsyncClient.complete`."""
-        return self._run(
-            self._client.complete(prompt, max_tokens=max_tokens, sampling=sampling, acceptance=acceptance, seed=seed, stop_ids=stop_ids)
-        )
+        return self._run(self._client.complete(prompt, **asked))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         """In the client's thread; an interrupted wait ends the work too."""

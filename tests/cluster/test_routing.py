@@ -15,6 +15,7 @@ from cluster.routing import Bounds, Candidate, Load, Replica, Routes, keys_of, p
 
 BOUNDS = Bounds(queue_s=1.0, occupancy=0.9)
 TEXT = np.arange(100)
+TENANT = "somebody"
 
 loads = st.builds(Load, st.floats(0, 3), st.floats(0, 1), st.integers(0, 9), st.floats(0, 0.01))
 candidates = st.lists(
@@ -22,8 +23,8 @@ candidates = st.lists(
 )
 
 
-def opening(text=TEXT, *, model="", has_begun=False):
-    return Opening("tenant", model, np.asarray(text), has_begun)
+def opening(text=TEXT, *, model="", has_begun=False, tenant=TENANT):
+    return Opening(tenant, model, np.asarray(text), has_begun)
 
 
 def routed(*loads, bounds=BOUNDS, model="m"):
@@ -54,7 +55,7 @@ def test_a_text_that_has_begun_goes_where_most_of_it_is_and_is_never_turned_away
 
 def test_a_known_beginning_is_worth_the_queue_that_it_saves_and_no_more():
     text_s = len(TEXT) * 1e-3
-    known = frozenset(keys_of(TEXT, ""))
+    known = frozenset(keys_of(TEXT, TENANT))
     assert len(known) == 6
     for queue_s, goes_to in ((0.5 * text_s, "b"), (1.5 * text_s, "a")):
         router = routed(Load(token_s=1e-3), Load(token_s=1e-3, queue_s=queue_s, prefixes=known))
@@ -62,8 +63,16 @@ def test_a_known_beginning_is_worth_the_queue_that_it_saves_and_no_more():
 
 
 def test_a_sketch_that_lacks_a_beginning_still_tells_it_by_what_follows():
-    router = routed(Load(token_s=1e-3), Load(token_s=1e-3, prefixes=frozenset(keys_of(TEXT, "")[-1:])))
+    router = routed(Load(token_s=1e-3), Load(token_s=1e-3, prefixes=frozenset(keys_of(TEXT, TENANT)[-1:])))
     assert {router.choose(opening()) for _ in range(3)} == {"b"}
+
+
+def test_what_another_tenant_had_read_is_worth_nothing():
+    """A verifier shares no pages between tenants, so it would read all of it again."""
+    text_s = len(TEXT) * 1e-3
+    router = routed(Load(token_s=1e-3), Load(token_s=1e-3, queue_s=0.5 * text_s, prefixes=frozenset(keys_of(TEXT, TENANT))))
+    assert router.choose(opening()) == "b"
+    assert router.choose(opening(tenant="another")) == "a"
 
 
 def test_a_burst_between_two_reports_is_spread():
@@ -111,7 +120,7 @@ class Cache:
         self.room, self.pages, self.num_read = num_pages, OrderedDict(), 0
 
     def read(self, text):
-        keys = keys_of(text, "")
+        keys = keys_of(text, TENANT)
         num_known = next((i for i, key in enumerate(keys) if key not in self.pages), len(keys))
         self.num_read += len(text) - num_known * PAGE_SIZE
         for key in reversed(keys):  # the beginning is the last to be forgotten

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cactus_core.errors import InvalidInput
-from edge import Acceptance, AsyncClient, Client, Origin, SamplingParams
+from edge import Acceptance, AsyncClient, Client, Credentials, Origin, SamplingParams
 from tests.edge.serving.conftest import DRAFT
 
 ROOT = Path(__file__).parents[3]
@@ -52,6 +52,15 @@ async def test_texts_of_one_asynchronous_client_take_turns(serving):
             async for piece in stream:
                 assert piece.token.logprob <= 0
                 break
+
+
+def test_another_address_stands_in_for_one_that_does_not_answer(serving):
+    with Client("127.0.0.1:9", serving.verifier, tokenizer=DRAFT, credentials=Credentials()) as client:
+        assert client.complete("import ", max_tokens=4).tokens
+        with pytest.raises(TypeError, match="max_token"):
+            client.complete("import ", max_token=4)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="address"):
+        Client(tokenizer=DRAFT)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=[example.stem for example in EXAMPLES])
