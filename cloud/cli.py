@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cactus_core.demo_pair import demo_model
+from cactus_core.request_log import LogFormat, log_requests
 
 ModelOption = Annotated[str | None, typer.Option("--model", help="the target: checkpoint folder or hub name; default: the demo's")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one")]
@@ -30,6 +31,11 @@ StepOption = Annotated[
 ]
 
 
+MetricsOption = Annotated[str | None, typer.Option("--metrics", help="host:port where Prometheus may ask; default: nowhere")]
+
+LogOption = Annotated[LogFormat | None, typer.Option("--log", help="a line a request to standard error; default: warnings alone")]
+
+
 def verifier(
     model: ModelOption = None,
     listen: Annotated[str, typer.Option(help="host:port; port 0 takes any")] = "127.0.0.1:7801",
@@ -39,11 +45,16 @@ def verifier(
     tls_cert: TlsCertOption = None,
     tls_key: TlsKeyOption = None,
     tls_client_ca: TlsClientCaOption = None,
+    metrics: MetricsOption = None,
+    log: LogOption = None,
 ) -> None:
     """Serve one target without Ray, for a gateway elsewhere (`cactus gateway --replica`)."""
     from cloud.certificates import ServerCertificates
+    from cloud.exposition import exposed
+    from cloud.metrics import VerifierMetrics
     from cloud.service import VerifierServer
 
+    log_requests(log)
     certificates = ServerCertificates.given(tls_cert, tls_key, tls_client_ca)
 
     async def serve() -> None:
@@ -52,8 +63,10 @@ def verifier(
         async with VerifierServer(
             served, listen, device=device, memory_gib=memory, step_at_least_s=step_s, certificates=certificates
         ) as server:
-            await server.loaded()
-            print(f"serving {server.engine.served.model} on port {server.port}; Ctrl-C ends it", flush=True)
-            await server.wait()
+            with exposed(metrics, VerifierMetrics(server.service)) as metrics_port:
+                await server.loaded()
+                where = f", metrics on port {metrics_port}" if metrics_port else ""
+                print(f"serving {server.engine.served.model} on port {server.port}{where}; Ctrl-C ends it", flush=True)
+                await server.wait()
 
     asyncio.run(serve())

@@ -23,6 +23,7 @@ from cloud.residency import Residency
 from cloud.session import Session
 from cloud.step_cost import measure_free_tokens
 from cloud.stream import Stream
+from cloud.tally import Tally
 from cloud.target import TargetModel
 from cloud.turn import Turn
 from cloud.waiting import Waiting
@@ -56,9 +57,10 @@ class Engine:
         self._token_budget = token_budget
         self._step_at_least_s = step_at_least_s
         self._limits = limits or Limits()
-        self._residency = Residency()
+        self.tally = Tally()
+        self._residency = Residency(self.tally)
         self._waiting = Waiting()
-        self._loop = Loop(target, self._pool, self._waiting, self._residency, token_budget, step_at_least_s)
+        self._loop = Loop(target, self._pool, self._waiting, self._residency, self.tally, token_budget, step_at_least_s)
 
     @property
     def figures(self) -> EngineFigures:
@@ -83,6 +85,11 @@ class Engine:
     def num_sessions(self) -> int:
         """Open now."""
         return self._residency.num_sessions
+
+    @property
+    def num_waiting(self) -> int:
+        """Sessions whose work waits, or is in the step in hand."""
+        return len(self._waiting.turns)
 
     @property
     def longest_wait_s(self) -> float:

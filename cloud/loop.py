@@ -21,6 +21,7 @@ from cloud.residency import Residency
 from cloud.scheduler import Scheduler, Share
 from cloud.session import Session
 from cloud.step import run_step
+from cloud.tally import Tally
 from cloud.target import TargetModel
 from cloud.turn import Turn
 from cloud.waiting import Waiting
@@ -46,7 +47,14 @@ class Loop:
     """Steps of one target over the turns of `waiting`. No step is told of before it is `step_at_least_s` old."""
 
     def __init__(
-        self, target: TargetModel, pool: PagePool, waiting: Waiting, residency: Residency, token_budget: int, step_at_least_s: float
+        self,
+        target: TargetModel,
+        pool: PagePool,
+        waiting: Waiting,
+        residency: Residency,
+        tally: Tally,
+        token_budget: int,
+        step_at_least_s: float,
     ) -> None:
         self._target = target
         self._pool = pool
@@ -56,6 +64,7 @@ class Loop:
         self._step_at_least_s = step_at_least_s
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self.figures = EngineFigures()
+        self.tally = tally
 
     def start(self, num_free_tokens: float) -> None:
         self._scheduler = Scheduler(self._token_budget, num_free=num_free_tokens)
@@ -99,7 +108,9 @@ class Loop:
                 self._waiting.fail([turn], error)
         settled = [(turn, self._settle(turn, outcome, started, took)) for turn, outcome in decided if isinstance(outcome, Outcome)]
         sums = self.figures
-        num_read = sums.num_read + sum(share.num_tokens for share in shares)
+        num_tokens = sum(share.num_tokens for share in shares)
+        self.tally.stepped(took, num_tokens)
+        num_read = sums.num_read + num_tokens
         num_emitted = sums.num_emitted + sum(decision.num_emitted for _, decision in settled)
         num_decided = sums.num_decided + len(settled)
         queue_s = sums.queue_s + sum(decision.queue_s for _, decision in settled)
@@ -114,6 +125,8 @@ class Loop:
         hint_age_s = started + took_s - turn.hinted if turn.hinted > -math.inf else 0.0
         decision = session.settle(turn.round, outcome, ends, queue_s=started - turn.arrived, verify_s=took_s, hint_age_s=hint_age_s)
         session.table.publish(session.text, session.tenant)
+        rule = session.request.acceptance.rule
+        self.tally.decided(rule, turn.num_drafted, decision.num_accepted, sum(decision.divergence), decision.queue_s)
         session.last_size, session.last_answered = 1 + turn.num_drafted, time.monotonic()
         return decision
 

@@ -16,6 +16,7 @@ from itertools import takewhile
 from cactus_core.errors import LimitExceeded
 from cloud.scheduler import SMALL, Share
 from cloud.session import Session
+from cloud.tally import Tally
 from cloud.turn import Turn
 
 _DUE_S = 1.0  # an edge that has not come back by then is not waited for
@@ -24,7 +25,8 @@ _DUE_S = 1.0  # an edge that has not come back by then is not waited for
 class Residency:
     """The open sessions, in the order they were opened."""
 
-    def __init__(self) -> None:
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
         self._sessions: dict[Session, None] = {}
 
     @property
@@ -44,6 +46,8 @@ class Residency:
         for turn in turns:
             if not turn.session.table.num_reserved:
                 turn.session.table.adopt(turn.session.text, turn.session.tenant)
+                self._tally.num_looked_up += len(turn.session.text)
+                self._tally.num_found += turn.session.table.num_committed
 
     def num_due(self, waiting: Collection[Session]) -> int:
         """The tokens of the smallest work that an idle session's edge may send at any moment, by what it sent last; 0 without any."""
@@ -78,8 +82,10 @@ class Residency:
                     return False
                 if giver in waiting:
                     waiting[giver].start_over()
+                    self._tally.num_preemptions += 1
                 else:
                     giver.table.release()
+                    self._tally.num_evictions += 1
             else:
                 return True
 

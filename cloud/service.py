@@ -6,6 +6,8 @@ Knows messages and sessions; knows nothing of tensors, of Ray or of who calls.
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import aclosing
@@ -17,6 +19,7 @@ import grpc
 import grpc.aio
 
 from cactus_core.errors import InvalidInput, Unavailable
+from cactus_core.request_log import REQUEST, facts, request_id_in
 from cactus_core.session import Decision, Limits, Served
 from cactus_core.wire import codec
 from cactus_core.wire.frames import Inbox, Outbox, edge_frame
@@ -28,6 +31,7 @@ from cloud.session import Session
 from cloud.status import errors_as_status
 from cloud.target import TargetModel
 
+_log = logging.getLogger(__name__)
 _GIB = 1 << 30
 _LARGE_BYTES = 2048  # unpacking such a frame takes a millisecond and more, up to forty: others' frames are not to wait for that
 CREDITS = 1  # blocks of one request that may be on their way at once
@@ -42,6 +46,7 @@ class VerifierService:
 
     def __init__(self) -> None:
         self.engine: Engine | None = None
+        self.num_bytes_up = self.num_bytes_down = 0  # of frames
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         """Frames come and go as bytes, which are sealed (cactus_core/wire/frames.py); descriptions are messages."""
@@ -53,36 +58,46 @@ class VerifierService:
         raise AssertionError("the status ended the call")
 
     async def _speculate(self, frames: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+        REQUEST.set(request_id_in(context.invocation_metadata()))
+        started = time.monotonic()
         async with errors_as_status(context):
             engine = self.ready()
-            said = _opened(frames)
+            said = self._opened(frames)
             opening = await _first(said)
             outbox = Outbox(padded=opening.padded)
             session = engine.open(codec.unpack_request(opening), tenant_of(context))
             try:
                 num_credits = TREE_CREDITS if session.request.acceptance.is_coupled else CREDITS
-                yield outbox.seal(pb.CloudFrame(opened=pb.Opened(base=len(session.text), credits=num_credits)))
+                yield self._sent(outbox.seal(pb.CloudFrame(opened=pb.Opened(base=len(session.text), credits=num_credits))))
                 spells_out = is_spelled_out(context) and not session.request.acceptance.is_coupled
                 streams = session.request.acceptance.is_coupled or session.request.decode_alone
                 async with aclosing((_streamed if streams else _rounds)(engine, session, said)) as decisions:
                     async for decision in decisions:
                         told = _spelled_out(session, decision) if spells_out else decision
-                        yield outbox.seal(pb.CloudFrame(decision=codec.pack_decision(told, num_credits)))
+                        yield self._sent(outbox.seal(pb.CloudFrame(decision=codec.pack_decision(told, num_credits))))
             finally:
                 engine.close(session)
+                num_prompt = len(session.request.prompt)
+                sizes = {"prompt_tokens": num_prompt, "tokens": len(session.text) - num_prompt}
+                ended = facts(rule=session.request.acceptance.rule, seconds=round(time.monotonic() - started, 4), **sizes)
+                _log.info("text left" if not session.is_complete else "text complete", extra=ended)
+
+    async def _opened(self, frames: AsyncIterator[bytes]) -> AsyncIterator[pb.EdgeFrame]:
+        """Raises `Damaged` at the first that is not what was sent next."""
+        inbox = Inbox()
+        async for frame in frames:
+            self.num_bytes_up += len(frame)
+            yield edge_frame(inbox.open(frame))
+
+    def _sent(self, frame: bytes) -> bytes:
+        self.num_bytes_down += len(frame)
+        return frame
 
     def ready(self) -> Engine:
         """Raises `Unavailable` until the model is loaded."""
         if self.engine is None:
             raise Unavailable("the verifier is still loading its model; try again in a few seconds")
         return self.engine
-
-
-async def _opened(frames: AsyncIterator[bytes]) -> AsyncIterator[pb.EdgeFrame]:
-    """Raises `Damaged` at the first that is not what was sent next."""
-    inbox = Inbox()
-    async for frame in frames:
-        yield edge_frame(inbox.open(frame))
 
 
 def _spelled_out(session: Session, decision: Decision) -> Decision:
@@ -173,19 +188,19 @@ class VerifierServer:
         self._model, self._device, self._memory_gib = model, device, memory_gib
         self._step_at_least_s = step_at_least_s
         self._address, self._certificates = address, certificates
-        self._service = VerifierService()
+        self.service = VerifierService()
         self.port = 0
 
     @property
     def engine(self) -> Engine:
         """Raises `Unavailable` until the model is loaded."""
-        return self._service.ready()
+        return self.service.ready()
 
     async def __aenter__(self) -> Self:
         limits = Limits()
         credentials = self._certificates.credentials() if self._certificates else None
         self._server = grpc.aio.server(options=server_options(limits))
-        self._server.add_generic_rpc_handlers((self._service.handler(),))
+        self._server.add_generic_rpc_handlers((self.service.handler(),))
         self._health = await add_health(self._server)
         self.port = bind(self._server, self._address, credentials)
         await self._server.start()
@@ -202,7 +217,7 @@ class VerifierServer:
 
     async def loaded(self) -> None:
         """Returns once requests are served. Raises what `TargetModel.load` raises."""
-        self._service.engine = await self._loading
+        self.service.engine = await self._loading
         await set_serving(self._health)
 
     async def wait(self) -> None:
@@ -210,6 +225,6 @@ class VerifierServer:
 
     async def __aexit__(self, *_: object) -> None:
         await self._health.enter_graceful_shutdown()
-        if self._service.engine is not None:
-            self._service.engine.stop()
+        if self.service.engine is not None:
+            self.service.engine.stop()
         await self._server.stop(grace=1.0)

@@ -15,6 +15,7 @@ from typing import Any
 import ray
 import ray.util
 
+from cactus_core.request_log import LogFormat, log_requests
 from cluster.access.security import Security
 from cluster.reports import GatewayReport, ReplicaReport
 from cluster.routing import Routes
@@ -25,10 +26,18 @@ HEALTH = "health"  # the group of calls that are answered whatever the others wa
 class VerifierReplica:
     """One target, served at an address of its own; on loopback alone where the whole cluster is this machine (`is_local`)."""
 
-    def __init__(self, model: str, device: str, memory_gib: float | None, is_local: bool) -> None:  # noqa: FBT001  # Ray passes it on
+    def __init__(  # Ray passes these on, by their places
+        self,
+        model: str,
+        device: str,
+        memory_gib: float | None,
+        is_local: bool,  # noqa: FBT001
+        log: LogFormat | None = None,
+    ) -> None:
         from cloud.service import VerifierServer
         from cluster.load_meter import LoadMeter
 
+        log_requests(log)
         self._source = model
         self._host = "127.0.0.1" if is_local else ray.util.get_node_ip_address()
         self._server = VerifierServer(model, f"{self._host}:0", device=device, memory_gib=memory_gib)
@@ -58,6 +67,12 @@ class VerifierReplica:
             here.source, here.node, here.pid, address, model, load, self._meter.tokens_per_s, is_draining=self._is_draining
         )
 
+    async def metrics(self) -> list[Any]:
+        """What cloud/metrics.py tells."""
+        from cloud.metrics import VerifierMetrics
+
+        return [*VerifierMetrics(self._server.service).collect()]
+
     async def drain(self) -> None:
         """It says from now on that it wants no new texts, and to end after those it has."""
         self._is_draining = True
@@ -70,9 +85,10 @@ class VerifierReplica:
 class Gateway:
     """The address that edges know. Holds no state that another gateway could not hold."""
 
-    def __init__(self, is_local: bool, security: Security) -> None:  # noqa: FBT001  # Ray passes it on
+    def __init__(self, is_local: bool, security: Security, log: LogFormat | None = None) -> None:  # noqa: FBT001  # Ray passes it on
         from cluster.router import Router
 
+        log_requests(log)
         self._is_local, self._security = is_local, security
         self._router = Router()
         self._server: Any = None  # a GatewayServer, once it is asked for
@@ -105,6 +121,12 @@ class Gateway:
     async def report(self) -> GatewayReport:
         here, num_replicas = ray.util.get_node_ip_address(), len(self._router.addresses)
         return GatewayReport(here, os.getpid(), self._endpoint, self._router.num_streams, num_replicas, is_retired=self._is_retired)
+
+    async def metrics(self) -> list[Any]:
+        """What cluster/metrics.py tells, once it listens."""
+        from cluster.metrics import GatewayMetrics
+
+        return [*GatewayMetrics(self._server).collect()] if self._server is not None else []
 
     async def retire(self) -> None:
         """The whole cluster is to end: whoever keeps it learns that from the next report."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cactus_core.errors import InvalidInput
-from cloud.cli import TlsCertOption, TlsClientCaOption, TlsKeyOption, verifier
+from cactus_core.request_log import log_requests
+from cloud.cli import LogOption, MetricsOption, TlsCertOption, TlsClientCaOption, TlsKeyOption, verifier
 from cluster.bench import bench
 from cluster.doctor_cli import doctor
 from cluster.plan_cli import plan
@@ -107,20 +108,27 @@ def gateway(
     replica_ca: Annotated[
         Path | None, typer.Option(help="PEM CA that signed the verifiers' certificates: reach them by TLS, showing --tls-cert")
     ] = None,
+    metrics: MetricsOption = None,
+    log: LogOption = None,
 ) -> None:
     """Stand before verifiers that run elsewhere, without Ray."""
+    from cloud.exposition import exposed
     from cluster.gateway import GatewayServer
+    from cluster.metrics import GatewayMetrics
     from cluster.router import Router
     from edge.credentials import Credentials
 
+    log_requests(log)
     security = security_of(tls_cert, tls_key, tls_client_ca, tenants, listen, insecure_tokens=insecure_tokens)
     if replica_ca is not None:
         security = replace(security, to_replicas=Credentials(replica_ca, tls_cert, tls_key))
 
     async def serve() -> None:
         async with GatewayServer(listen, Router(replica), security) as server:
-            print(f"gateway on port {server.port} before {', '.join(replica)}; Ctrl-C ends it", flush=True)
-            await server.wait()
+            with exposed(metrics, GatewayMetrics(server)) as metrics_port:
+                where = f", metrics on port {metrics_port}" if metrics_port else ""
+                print(f"gateway on port {server.port} before {', '.join(replica)}{where}; Ctrl-C ends it", flush=True)
+                await server.wait()
 
     run(serve())
 

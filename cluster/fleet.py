@@ -18,8 +18,11 @@ from ray.exceptions import ActorDiedError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cactus_core.errors import CactusError, InvalidInput
+from cactus_core.request_log import LogFormat
+from cloud.exposition import exposed
 from cluster.access.security import Security
 from cluster.actors import HEALTH, Gateway, VerifierReplica
+from cluster.fleet_metrics import FleetMetrics
 from cluster.ray_cluster import answers, named
 from cluster.reports import GatewayReport, ReplicaReport
 from cluster.routing import Load, Replica, Routes
@@ -53,6 +56,8 @@ class FleetOptions:
     is_detached: bool = False
     uses_gpus: bool = False
     security: Security = field(default_factory=Security)  # of the gateways
+    metrics: str | None = None  # host:port where Prometheus may ask
+    log: LogFormat | None = None  # of requests, by each part
 
     def __post_init__(self) -> None:
         if not self.models or len({*self.models}) < len(self.models):
@@ -96,12 +101,14 @@ class Fleet:
 
     options: FleetOptions
     endpoints: tuple[str, ...] = ()
+    metrics_port: int = 0
     models: tuple[str, ...] = ()  # as they are served, in the order in which they were asked for
     _gateways: list[_Gateway] = field(default_factory=list)
     _replicas: list[_Replica] = field(default_factory=list)
     _scalings: dict[str, Scaling] = field(default_factory=dict)
     _retry_at: dict[str, float] = field(default_factory=dict)
     _num_named: int = 0
+    _exposing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _following: dict[_Replica, asyncio.Task[None]] = field(default_factory=dict)
 
     async def start(self) -> None:
@@ -109,6 +116,7 @@ class Fleet:
 
         Raises what loading or listening raises, and `Unavailable` when a part dies.
         """
+        self.metrics_port = self._exposing.enter_context(exposed(self.options.metrics, FleetMetrics(GATEWAY, REPLICA)))
         self._scalings = {source: Scaling(self.options.replicas, self.options.bounds) for source in self.options.models}
         self._gateways = [self._new_gateway(number) for number in range(1, self.options.num_gateways + 1)]
         listening = [gateway.actor.serve.remote(gateway.listen) for gateway in self._gateways]  # sooner than models load
@@ -142,6 +150,7 @@ class Fleet:
 
     async def stop(self) -> None:
         """Ends every part, those that still start too."""
+        self._exposing.close()
         await stopped([*(gateway.actor for gateway in self._gateways), *(replica.actor for replica in self._replicas)])
         self._gateways, self._replicas = [], []
 
@@ -238,14 +247,13 @@ class Fleet:
     def _new_gateway(self, number: int) -> _Gateway:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         name, listen = f"{GATEWAY}{number}", self.options.address_of(number)
-        return _Gateway(
-            name, self._actor(Gateway, name, self.options.is_local, self.options.security, num_cpus=0, scheduling_strategy=here), listen
-        )
+        arguments = self.options.is_local, self.options.security, self.options.log
+        return _Gateway(name, self._actor(Gateway, name, *arguments, num_cpus=0, scheduling_strategy=here), listen)
 
     def _new_replica(self, source: str) -> None:
         self._num_named += 1
         name, options = f"{REPLICA}{self._num_named}", self.options
-        arguments = source, options.device, options.memory_gib, options.is_local
+        arguments = source, options.device, options.memory_gib, options.is_local, options.log
         actor = self._actor(VerifierReplica, name, *arguments, num_cpus=1, num_gpus=int(options.uses_gpus))
         self._replicas.append(_Replica(name, actor, source))
 

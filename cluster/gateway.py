@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import time
 from typing import Any, Self
 
 import grpc
 import grpc.aio
 
 from cactus_core.errors import CactusError, InvalidInput, Unavailable, error_for
+from cactus_core.request_log import REQUEST, facts, request_id_in
 from cactus_core.session import Limits
 from cactus_core.wire.frames import Inbox
 from cactus_core.wire.v1 import speculation_pb2 as pb
@@ -24,10 +27,12 @@ from cluster.access.security import Security
 from cluster.passage import Ending, Passage
 from cluster.replicas import Replicas
 from cluster.router import Router
+from cluster.traffic import Traffic
 from edge.credentials import Credentials
 
 _PROBE_S = 0.2  # how often a gateway without a ready replica looks again
 _DESCRIBE_TIMEOUT_S = 5.0
+_log = logging.getLogger(__name__)
 
 
 class GatewayService:
@@ -35,6 +40,7 @@ class GatewayService:
 
     def __init__(self, router: Router, credentials: Credentials | None = None) -> None:
         self._router = router
+        self.traffic = Traffic()
         self._replicas = Replicas(credentials)
         self._leaving: set[asyncio.Task[None]] = set()  # streams whose edges have gone
 
@@ -48,11 +54,17 @@ class GatewayService:
         raise AssertionError("the status ended the call")
 
     async def _speculate(self, _: object, context: Any) -> None:
+        REQUEST.set(request_id_in(context.invocation_metadata()))
+        started, code = time.monotonic(), "CANCELLED"
         try:
             ending = await self._passed(context)
+            code = ending.code.name
         except CactusError as error:
+            code = error.code
             async with errors_as_status(context):
                 raise error from None
+        finally:
+            _log.info("stream ended", extra=facts(code=code, seconds=round(time.monotonic() - started, 4), tenant=caller_of(context)))
         if ending.code is not grpc.StatusCode.OK:
             await context.abort(ending.code, ending.details, ending.metadata)
 
@@ -61,7 +73,7 @@ class GatewayService:
         if not isinstance(first, bytes):
             raise InvalidInput("a stream must begin with Open")
         inbox = Inbox()
-        passage = Passage(context, inbox, inbox.open(first), caller_of(context), self._router, self._replicas)
+        passage = Passage(context, inbox, inbox.open(first), caller_of(context), self._router, self._replicas, self.traffic)
         try:
             return await passage.run()
         finally:
@@ -101,9 +113,9 @@ class GatewayServer:
     """
 
     def __init__(self, address: str, router: Router, security: Security | None = None) -> None:
-        self._address = address
+        self._address, self.router = address, router
         self._security = security or Security()
-        self._service = GatewayService(router, self._security.to_replicas)
+        self.service = GatewayService(router, self._security.to_replicas)
         self.port = 0
 
     async def __aenter__(self) -> Self:
@@ -111,7 +123,7 @@ class GatewayServer:
         credentials = self._security.credentials()
         self.access = self._security.interceptor()
         self._server = grpc.aio.server(options=server_options(Limits()), interceptors=[self.access])
-        self._server.add_generic_rpc_handlers((self._service.handler(),))
+        self._server.add_generic_rpc_handlers((self.service.handler(),))
         self._health = await add_health(self._server)
         self.port = bind(self._server, self._address, credentials)
         await self._server.start()
@@ -121,7 +133,7 @@ class GatewayServer:
     async def _probe(self) -> None:
         while True:
             with contextlib.suppress(CactusError):
-                await self._service.describe()
+                await self.service.describe()
                 await set_serving(self._health)
                 return
             await asyncio.sleep(_PROBE_S)
@@ -137,4 +149,4 @@ class GatewayServer:
         self._probing.cancel()
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace=1.0)
-        await self._service.close()
+        await self.service.close()

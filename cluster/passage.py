@@ -23,6 +23,7 @@ from cluster.peek import CLOSE, decision_in
 from cluster.replicas import Call, Replicas
 from cluster.resumption import Resumption
 from cluster.router import Opening, Router
+from cluster.traffic import Traffic
 
 _OPEN_TIMEOUT_S = 10.0  # a replica answers Open before it reads the prompt
 _PATIENCE_S = 10.0  # how long a text that has begun waits for a replica
@@ -91,11 +92,14 @@ class Passage:
         "_tenant",
         "_to_edge",
         "_to_replica",
+        "_traffic",
         "_was_opened",
     )
 
-    def __init__(self, context: Any, inbox: Inbox, first: bytes, tenant: str, router: Router, replicas: Replicas) -> None:
-        self._context, self._tenant, self._router, self._replicas = context, tenant, router, replicas
+    def __init__(self, context: Any, inbox: Inbox, first: bytes, tenant: str, router: Router, replicas: Replicas, traffic: Traffic) -> None:
+        self._context, self._tenant, self._router, self._replicas, self._traffic = context, tenant, router, replicas, traffic
+        traffic.num_streams += 1
+        traffic.num_bytes_up += len(first)
         self._resumption = Resumption(first)
         self._listener: asyncio.Task[Any] | None = None  # who waits for the edge, as long as it does
         self._down: asyncio.Task[Ending] | None = None
@@ -141,6 +145,7 @@ class Passage:
     async def _pass_up(self) -> None:
         """Until the edge says no more. Raises `Damaged` where that is not what the edge sent."""
         while isinstance(frame := await self._context.read(), bytes):
+            self._traffic.num_bytes_up += len(frame)
             payload = self._from_edge.open(frame)
             async with self._speaking:
                 self._resumption.sent(payload)
@@ -176,6 +181,7 @@ class Passage:
             if not self._resumption.can_go_on or self._num_replicas >= _MOST_REPLICAS:
                 raise Unavailable(_LOST)
             _log.info("%s was lost: %s", address, ending.details)
+            self._traffic.num_failovers += 1
             failure = Unavailable(ending.line)
             self._failing_since = self._failing_since or time.monotonic()
             self._failed.add(address)
@@ -250,9 +256,12 @@ class Passage:
             self._was_opened = True
         else:
             self._resumption.decided(decision)
+            self._traffic.num_decisions += 1
             if self._has_room is not None and not self._has_room.done():
                 self._has_room.set_result(None)
             if self._failing_since is not None:
                 self._failed, self._failing_since = set(), None
         if not self._is_abandoned:
-            await self._context.write(self._to_edge.seal_payload(payload))
+            frame = self._to_edge.seal_payload(payload)
+            self._traffic.num_bytes_down += len(frame)
+            await self._context.write(frame)

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
+from cactus_core.request_log import KEY, REQUEST
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
 from cloud.serving import SERVICE, SPELLED_OUT, TENANT
@@ -55,9 +56,9 @@ class Replicas:
                 await channel.close(None)
 
     def speculate(self, address: str, tenant: str) -> Call:
-        """A new stream of frames as bytes, for that tenant."""
+        """A new stream of frames as bytes, for that tenant, of the request that the task serves."""
         channel: Any = self._channel(address)  # whose type has no place for what leaves bytes as they are
-        call: Call = channel.stream_stream(_SPECULATE)(metadata=((TENANT, tenant), (SPELLED_OUT, "1")))
+        call: Call = channel.stream_stream(_SPECULATE)(metadata=((TENANT, tenant), (SPELLED_OUT, "1"), (KEY, REQUEST.get())))
         return call
 
     async def describe(self, address: str, timeout_s: float) -> pb.Description:

@@ -60,6 +60,9 @@ class Router:
         """Of this gateway, open now."""
         return self._num_streams.total()
 
+    def num_streams_to(self, address: str) -> int:
+        return self._num_streams[address]
+
     def replace(self, replicas: Sequence[str]) -> None:
         """From now on new streams go to these, of which nothing is known. Those that are open stay where they are, while that lives."""
         self.follow(Routes((), tuple(Replica(address) for address in replicas)))

@@ -10,7 +10,7 @@ import typer
 
 from cactus_core.demo_pair import demo_model
 from cactus_core.errors import InvalidInput
-from cloud.cli import DeviceOption, MemoryOption, TlsCertOption, TlsClientCaOption, TlsKeyOption
+from cloud.cli import DeviceOption, LogOption, MemoryOption, MetricsOption, TlsCertOption, TlsClientCaOption, TlsKeyOption
 from cluster.termination import run
 from edge.cli import DEFAULT_ENDPOINT
 
@@ -39,6 +39,8 @@ def up(
     tls_client_ca: TlsClientCaOption = None,
     tenants: TenantsOption = None,
     insecure_tokens: InsecureTokensOption = False,
+    metrics: MetricsOption = None,
+    log: LogOption = None,
     detach: Annotated[bool, typer.Option("--detach", help="come back once it serves; `cactus down` ends it")] = False,
 ) -> None:
     """Serve targets on a Ray cluster behind gateways, until Ctrl-C."""
@@ -49,7 +51,7 @@ def up(
         raise InvalidInput("--detach needs a Ray cluster that stays: start one with `ray start --head`, and give --address auto")
     models = tuple(model or [demo_model("target")])
     security = security_of(tls_cert, tls_key, tls_client_ca, tenants, listen, insecure_tokens=insecure_tokens)
-    options = FleetOptions(models, listen, device, memory, Range.parse(replicas), gateways, security=security)
+    options = FleetOptions(models, listen, device, memory, Range.parse(replicas), gateways, security=security, metrics=metrics, log=log)
     run(_detached(options, address) if detach and address is not None else _served(options, address))
 
 
@@ -59,6 +61,8 @@ async def _served(options: FleetOptions, address: str | None) -> None:
 
     async with launched(options, address) as fleet:
         _tell(fleet.models, fleet.endpoints, options)
+        if fleet.metrics_port:
+            print(f"metrics of all parts on port {fleet.metrics_port}", flush=True)
         print(f"look: cactus status  (Ray is at {ray_address()}); Ctrl-C ends it", flush=True)
         await fleet.watch()
         print("taken down by `cactus down`", flush=True)

@@ -104,7 +104,7 @@ class Client:
         completion.summary.budget = None if math.isinf(acceptance.budget) else acceptance.budget
         writing = Writing(completion, self._tokenizer)
         started = time.monotonic()
-        async with aclosing(self._rounds(request, limits, completion.summary)) as rounds:
+        async with aclosing(self._rounds(request, limits, completion)) as rounds:
             async for done in rounds:
                 if done.tokens and done.tokens[0].origin is not Origin.UNVERIFIED:
                     completion.rounds.append(done)
@@ -132,8 +132,9 @@ class Client:
             self._served = served
         return self._served
 
-    async def _rounds(self, request: Request, limits: Limits, summary: Summary) -> AsyncGenerator[Round, None]:
+    async def _rounds(self, request: Request, limits: Limits, completion: Completion) -> AsyncGenerator[Round, None]:
         """Until the text ends, over one stream after the other."""
+        summary = completion.summary
         backoff, opened = Backoff(self._drafting.patience_s), time.monotonic()
         alone, is_lost = None, False
         committed: list[int] = []
@@ -145,7 +146,7 @@ class Client:
             asked = _going_on(request, committed, spent)
             try:
                 async with (
-                    self._endpoint.open(asked) as link,
+                    self._endpoint.open(asked, completion.request_id) as link,
                     aclosing(self._family(link, asked, limits, summary)) as rounds,
                 ):
                     async for done in rounds:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from cactus_core.acceptance import Acceptance
+from cactus_core.request_log import new_request_id
 from edge.rounds import Origin, Round, Token
 from edge.summary import Summary
 from edge.tokenizer import Tokenizer
@@ -32,7 +33,9 @@ class Retraction:
 
 @dataclass(slots=True)
 class Completion:
-    """A text as it grows, decided as `acceptance` says; complete once `Client.generate` has yielded its last piece."""
+    """A text as it grows, decided as `acceptance` says; complete once `Client.generate` has yielded its last piece. Gateway and verifier
+    know it by `request_id` in what they log.
+    """
 
     prompt: str
     text: str = ""
@@ -40,11 +43,13 @@ class Completion:
     rounds: list[Round] = field(default_factory=list)
     summary: Summary = field(default_factory=Summary)
     acceptance: Acceptance = field(default_factory=Acceptance)
+    request_id: str = field(default_factory=new_request_id)
 
     def as_record(self) -> dict[str, object]:
         """For a JSON file: the text, each token with its origin and the ledger's entry, each round's sizes and times, and the sums."""
         rounds = [{k: v for k, v in asdict(done).items() if k != "tokens"} | {"num_tokens": len(done.tokens)} for done in self.rounds]
         return {
+            "request": self.request_id,
             "prompt": self.prompt,
             "text": self.text,
             "acceptance": {**_finite(asdict(self.acceptance)), "label": self.acceptance.label},

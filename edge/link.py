@@ -17,6 +17,7 @@ import grpc.aio
 
 from cactus_core.block import Block
 from cactus_core.errors import CactusError, Unavailable, error_for
+from cactus_core.request_log import KEY
 from cactus_core.session import Decision, Hint, Request, Served
 from cactus_core.wire import codec
 from cactus_core.wire.frames import Inbox, Outbox, cloud_frame
@@ -98,11 +99,11 @@ class Endpoint:
         raise AssertionError("it has returned")
 
     @asynccontextmanager
-    async def open(self, request: Request) -> AsyncIterator[Link]:
+    async def open(self, request: Request, request_id: str = "") -> AsyncIterator[Link]:
         """A stream for one request, at the first address that takes it. It is ended, not cancelled, when the context is left in peace or by
-        a caller who wants no more.
+        a caller who wants no more. The other side logs it by `request_id`, or by one of its own.
         """
-        address, call, link = await self._opened(request)
+        address, call, link = await self._opened(request, request_id)
         try:
             async with self._leaving_when_lost(address, call):
                 try:
@@ -114,15 +115,16 @@ class Endpoint:
         finally:
             call.cancel()  # nothing to a call that has ended
 
-    async def _opened(self, request: Request) -> tuple[str, Call, Link]:
+    async def _opened(self, request: Request, request_id: str) -> tuple[str, Call, Link]:
         opening = codec.pack_request(request)
         opening.padded = self._padded
+        named = ((KEY, request_id),) if request_id else ()
         num_left = len(self._addresses)
         while True:
             num_left -= 1
             address = self.address
             channel: Any = self._channels[address]  # whose type has no place for what leaves bytes as they are
-            call: Call = channel.stream_stream(_SPECULATE)(metadata=self._credentials.metadata(address))
+            call: Call = channel.stream_stream(_SPECULATE)(metadata=(*self._credentials.metadata(address), *named))
             link = Link(call, padded=self._padded)
             try:
                 async with self._leaving_when_lost(address, call):

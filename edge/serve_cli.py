@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from cactus_core.demo_pair import demo_model
+from cactus_core.request_log import LogFormat, log_requests
 from edge.cli import DEFAULT_ENDPOINT, EndpointOption, InsecureTokensOption, TlsCaOption, TlsCertOption, TlsKeyOption, TokenFileOption
 
 _SWITCH_S = 0.0005  # as for `generate`: drafters' threads are not to hold up the link
@@ -34,6 +35,7 @@ def serve(
     tls_key: TlsKeyOption = None,
     token_file: TokenFileOption = None,
     insecure_tokens: InsecureTokensOption = False,  # a flag
+    log: Annotated[LogFormat | None, typer.Option("--log", help="a line a request to standard error; default: warnings alone")] = None,
 ) -> None:
     """Serve OpenAI's API here, drafting for each request, until Ctrl-C."""
     from cactus_core.errors import InvalidInput
@@ -44,6 +46,7 @@ def serve(
     from edge.link import Endpoint
     from edge.serving.server import ApiServer
 
+    log_requests(log)
     if tokenizer is not None and not plain:
         raise InvalidInput("--tokenizer goes with --plain: a draft brings its own")
     if plain and draft is not None:

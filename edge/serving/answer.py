@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from cactus_core.errors import Unavailable
+from cactus_core.request_log import facts
 from cactus_core.session import Finish
 from edge.serving import report
 from edge.serving.choice import Choice, Delta, Written
@@ -67,10 +68,13 @@ class Answer(Response):
         super().__init__()
         self._choices, self._shape, self._wanted, self._seats, self._metrics = choices, shape, wanted, seats, metrics
         self._envelope = {"id": f"{shape.prefix}-{secrets.token_hex(12)}", "created": int(time.time()), "model": model}
+        for choice in choices:
+            choice.completion.request_id = str(self._envelope["id"])
         self._has_begun = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers; returns once nothing of the request is left running."""
+        started = time.monotonic()
         serving = asyncio.create_task(self._serve(scope, receive, send))
         leaving, stopping = asyncio.create_task(_left(receive)), asyncio.create_task(self._seats.stopping.wait())
         status = _GONE
@@ -87,6 +91,13 @@ class Answer(Response):
                     Unavailable("the server is stopping; send the request to another, or later"), scope, receive, send
                 )
             self._metrics.requests.labels(scope["path"], str(status)).inc()
+            self._log_end(scope["path"], status, time.monotonic() - started)
+
+    def _log_end(self, path: str, status: int, took_s: float) -> None:
+        done = [choice.completion.summary for choice in self._choices]
+        sums = {"prompt_tokens": sum(len(choice.prompt) for choice in self._choices), "tokens": sum(each.num_tokens for each in done)}
+        told = facts(request=str(self._envelope["id"]), path=path, status=status, seconds=round(took_s, 4), **sums)
+        _log.info("answered", extra=told)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> int:
         try:

@@ -13,6 +13,7 @@ from cloud.pages import PageTable
 from cloud.residency import Residency
 from cloud.session import Session
 from cloud.stream import Stream
+from cloud.tally import Tally
 from cloud.waiting import Waiting
 from tests.cloud.small_pools import small_pool
 from tests.cloud.trees import nodes, tree
@@ -22,7 +23,7 @@ class Loop:
     """The loop's side, one look at a time."""
 
     def __init__(self):
-        self.waiting, self.residency, self.pool = Waiting(), Residency(), small_pool(8)
+        self.waiting, self.residency, self.pool = Waiting(), Residency(Tally()), small_pool(8)
         self.waiting.is_running = True
 
     def stream(self, *, decode_alone=False, rule="coupled"):
