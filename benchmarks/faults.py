@@ -2,14 +2,16 @@
 
 Two verifiers of the demo target and two gateways, each a process, and edges in this one, whose frames pass a relay that flips, cuts,
 doubles, swaps and stalls them (cluster/faulty_relay.py) behind an *emulated* link that is cut and stalled. Meanwhile verifiers and
-gateways are killed by SIGKILL and started again at their addresses, and this process's wall clock jumps. Against: the same requests
-without faults. Refuted by: a text that differs (a token lost, doubled or taken back), or a request that ends with an error.
+gateways are killed by SIGKILL and started again at their addresses, links fall half open, and this process's wall clock jumps. Against: the
+same requests without faults. Refuted by: a text that differs (a token lost, doubled or taken back), a request that ends with an error, or
+by a session, a page of memory, a stream, a task, a process or a port that is left when all is over.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -41,8 +43,10 @@ from edge.tokenizer import Tokenizer
 
 _PATIENCE_S = 300.0
 _FRAME_FAULTS = 0.02  # of frames
-_KILL_EVERY_S = 8.0  # a part that was killed serves again sooner
+_KILL_EVERY_S = 2.0  # after the one before serves again
 _LINK_EVERY_S = 0.5
+_HALF_OPEN_EVERY = 4  # of the times that it is drawn: each costs its edges fifteen seconds
+_HEALTHY_S = 120.0  # until nothing is left: a gateway finds out within forty seconds that a connection is half open
 _CLOCK_JUMP_S = 3600.0
 _TEMPERATURE = 0.8
 _ROOM = 1 << 20  # positions: what is looked up has no end of its own
@@ -77,8 +81,8 @@ def document(figures: Figures, folder: Path) -> None:
 
 def tables(figures: Figures) -> list[Table]:
     rows = [
-        (str(row["case"].get("fault", row["case"].get("error", ""))), row["metric"], f"{row['value']:g}")
-        for metric in ("num_requests", "num_faults", "num_resumes", "num_errors", "texts_differing")
+        (str(row["case"].get("fault", row["case"].get("error", row["case"].get("left", "")))), row["metric"], f"{row['value']:g}")
+        for metric in ("num_requests", "num_faults", "num_resumes", "num_errors", "texts_differing", "num_left")
         for row in rows_of(figures, metric)
     ]
     return [Table("faults", "what befell requests, and what became of their texts", ("kind", "what", "count"), tuple(rows))]
@@ -87,6 +91,7 @@ def tables(figures: Figures) -> list[Table]:
 async def _run(num_requests: int, num_tokens: int, num_at_once: int) -> Figures:
     figures, counts = Figures("faults"), Counter[str]()
     tokenizer = Tokenizer.load(Path(demo_model("draft")))
+    before = asyncio.all_tasks()
     async with AsyncExitStack() as stack:
         verifiers = [await stack.enter_async_context(started("verifier", "--device", "cpu")) for _ in range(2)]
         replicas = [option for part in verifiers for option in ("--replica", part.address)]
@@ -108,6 +113,10 @@ async def _run(num_requests: int, num_tokens: int, num_at_once: int) -> Figures:
                 for task in meanwhile:
                     task.cancel()
                 await asyncio.gather(*meanwhile, return_exceptions=True)
+        left = await _left(verifiers, gateways)
+    left["processes"] = sum(part.is_running for part in (*verifiers, *gateways))
+    left["ports"] = sum([await _answers(part.address) for part in (*verifiers, *gateways)])
+    left["tasks"] = sum(not _is_of_grpc(task) for task in asyncio.all_tasks() - before)
     case: Case = {"system": "cactus", "pair": "demo", "family": "coupled", "emulated": True, "clients": num_at_once, "tokens": num_tokens}
     figures.add(case, "num_requests", num_requests, "requests")
     for name, count in sorted(counts.items()):
@@ -119,7 +128,38 @@ async def _run(num_requests: int, num_tokens: int, num_at_once: int) -> Figures:
     figures.add(case | {"error": "any"}, "num_errors", sum(found.errors.values()), "requests")
     differing = sum(found.texts.get(number) not in (None, text) for number, text in expected.texts.items())
     figures.add(case, "texts_differing", differing, "texts")
+    for name, held in left.items():
+        figures.add(case | {"left": name}, "num_left", held, name)
     return figures
+
+
+async def _left(verifiers: Sequence[Part], gateways: Sequence[Part]) -> dict[str, float]:
+    """What is held for requests that are over, once nothing is, or after a while."""
+    started = time.monotonic()
+    while True:
+        left = {
+            "sessions": sum([await part.gauge("cactus_sessions") for part in verifiers]),
+            "pages": sum([await part.gauge("cactus_kv_pages_used") for part in verifiers]),
+            "streams": sum([await part.gauge("cactus_gateway_streams") for part in gateways]),
+        }
+        if not any(left.values()) or time.monotonic() - started > _HEALTHY_S:
+            return left
+        await asyncio.sleep(1.0)
+
+
+async def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        _, writer = await asyncio.open_connection(host, int(port))
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+def _is_of_grpc(task: asyncio.Task[object]) -> bool:
+    """A server of this process takes its next call in a new task each time, until it is collected."""
+    return getattr(task.get_coro(), "__qualname__", "").startswith("AioServer.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,16 +230,19 @@ async def _disturb(links: Sequence[EmulatedLink], counts: Counter[str]) -> None:
     random, real = np.random.default_rng(0), time.time
     with contextlib.ExitStack() as stack:
         jump = stack.enter_context(mock.patch("time.time", side_effect=real))
-        while True:
+        for number in itertools.count():
             await asyncio.sleep(_LINK_EVERY_S)
             link = links[int(random.integers(len(links)))]
-            match int(random.integers(3)):
+            match int(random.integers(4)):
                 case 0:
                     link.cut()
                     counts["link cut"] += 1
                 case 1:
                     link.stall(0.5)
                     counts["link stalled"] += 1
+                case 2 if number % _HALF_OPEN_EVERY == 0:
+                    link.half_open(upward=bool(random.integers(2)))
+                    counts["link half open"] += 1
                 case _:
                     by_s = _CLOCK_JUMP_S * float(random.uniform(-1, 1))
                     jump.side_effect = lambda by_s=by_s: real() + by_s

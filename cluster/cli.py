@@ -15,6 +15,7 @@ from cactus_core.request_log import log_requests
 from cloud.cli import LogOption, MetricsOption, TlsCertOption, TlsClientCaOption, TlsKeyOption, verifier
 from cluster.bench import bench
 from cluster.doctor_cli import doctor
+from cluster.link_cli import link
 from cluster.plan_cli import plan
 from cluster.termination import run
 from cluster.up_cli import InsecureTokensOption, ListenOption, TenantsOption, down, drain, security_of, status, up
@@ -149,5 +150,5 @@ def _check_folder(file: Path | None) -> None:
         raise InvalidInput(f"there is no folder {file.resolve().parent} to write {file.name} into; make it first")
 
 
-for verb in (up, status, drain, down, verifier, generate, serve, describe, export, bench, plan, doctor):
+for verb in (up, status, drain, down, verifier, generate, serve, describe, export, bench, plan, doctor, link):
     app.command()(verb)

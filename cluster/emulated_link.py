@@ -24,7 +24,7 @@ _NO_TRACE = LinkTrace()
 
 
 class EmulatedLink:
-    """Relays `127.0.0.1:port` to `endpoint`, an async context that leaves no connection open.
+    """Relays `listen`, `host:port` (port 0: any), to `endpoint`, an async context that leaves no connection open.
 
     The bandwidth is the link's, not a connection's. A new connection takes a round trip before its first byte leaves, as
     TCP's handshake does. At most 1 MiB is under way each way: a link whose bandwidth times its delay is more carries less.
@@ -32,11 +32,16 @@ class EmulatedLink:
     senders' writes are read.
     """
 
-    def __init__(self, endpoint: str, profile: LinkProfile = PROFILES["perfect"], *, seed: int = 0, trace: LinkTrace = _NO_TRACE) -> None:
-        host, _, port = endpoint.rpartition(":")
-        if not (host and port.isdigit()):
-            raise InvalidInput(f"a link needs an endpoint like 127.0.0.1:8000, not {endpoint!r}")
-        self._far = host, int(port)
+    def __init__(
+        self,
+        endpoint: str,
+        profile: LinkProfile = PROFILES["perfect"],
+        *,
+        listen: str = "127.0.0.1:0",
+        seed: int = 0,
+        trace: LinkTrace = _NO_TRACE,
+    ) -> None:
+        self._far, self._listen = _host_and_port(endpoint), _host_and_port(listen)
         self._profile, self._seed, self._trace = profile, seed, trace
         self._refused_until = -math.inf
         self._connecting: set[asyncio.Task[None]] = set()
@@ -47,7 +52,7 @@ class EmulatedLink:
         up, down = (np.random.default_rng((self._seed, direction)) for direction in range(2))
         self._up = Way(Shaper(self._profile, self._profile.up_bits_per_s, up, self._clock.now), self._clock)
         self._down = Way(Shaper(self._profile, self._profile.down_bits_per_s, down, self._clock.now), self._clock)
-        self._server = await self._loop.create_server(self._new_connection, "127.0.0.1", 0)
+        self._server = await self._loop.create_server(self._new_connection, *self._listen)
         self._events = [self._loop.call_later(at_s, self.set_profile, profile) for at_s, profile in self._trace.steps]
         self._events += [self._loop.call_later(at_s, self.cut) for at_s in self._trace.cuts_s]
         return self
@@ -73,7 +78,7 @@ class EmulatedLink:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return f"{self._listen[0]}:{self._server.sockets[0].getsockname()[1]}"
 
     @property
     def profile(self) -> LinkProfile:
@@ -121,6 +126,13 @@ class EmulatedLink:
         """Nothing passes for so long, either way; then all goes on as it was, that much later."""
         self._clock.stall(seconds)
 
+    def half_open(self, *, upward: bool) -> None:
+        """From now on nothing that is sent in that direction over the connections that are open comes out, and neither side is told: they
+        stand as after a power cut, or behind a firewall that has forgotten them. New connections are whole.
+        """
+        for end in self._up.ends if upward else self._down.ends:
+            end.is_silenced = True
+
     def refuse(self, seconds: float) -> None:
         """For so long a new connection is reset as soon as it is made; those that are open stay."""
         if not seconds >= 0.0:
@@ -149,6 +161,13 @@ class EmulatedLink:
             await self._loop.create_connection(lambda: near.other, *self._far)
         except OSError:
             near.reset()
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal() and int(port) < 1 << 16):
+        raise InvalidInput(f"a link needs an endpoint like 127.0.0.1:8000, not {address!r}")
+    return host, int(port)
 
 
 def _start_both(far: End) -> None:

@@ -58,6 +58,7 @@ class End(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._is_started = self._is_read_out = self._was_reset = False
         self.is_clogged = False  # takes no bytes for the moment
+        self.is_silenced = False  # what it reads goes nowhere, its end too, and nobody is told
         self.has_told = False  # the other end knows that nothing more comes from here
         self.lost: asyncio.Future[None] = self._loop.create_future()
 
@@ -90,6 +91,8 @@ class End(asyncio.Protocol):
         self._on_made(self)
 
     def data_received(self, data: bytes) -> None:
+        if self.is_silenced:
+            return
         self._way.num_bytes += len(data)
         self._way.num_reads += 1
         self._flow.push(data)
@@ -98,14 +101,15 @@ class End(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._is_read_out = True
-        self._flow.end()
-        self._deliver_if_idle()
+        if not self.is_silenced:
+            self._flow.end()
+            self._deliver_if_idle()
         return True  # the other direction may go on
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._way.ends.discard(self)
         self.lost.set_result(None)
-        if exc is not None:  # by the one who is at this end: the other end learns of it when what was sent before has come
+        if exc is not None and not self.is_silenced:  # by who is here: the other end learns of it when what was sent before has come
             self._was_reset, self.has_told = True, False
             self._flow.end()
             self._deliver_if_idle()

@@ -29,10 +29,13 @@ from edge.tuning.survival import Foretold, Survival
 SIZES = (4, 8, 16, 24, 32, 48, 64, 96)
 _FIRST = TreePlan(8, 8, 0.0)
 _MARGIN = 1.04  # another way must promise so much more than the one in use
-_WORTH_DRAFTING = 1.05  # less than this over off, and the edge had better rest
-_LEAVE_OFF = 1.08  # off is sticky: what the others promise there was not tried
+_WORTH_DRAFTING = 1.02  # less than this over off, and the edge had better rest
+_LEAVE_OFF = 1.05  # off is sticky: what the others promise there was not tried
 _TRIALS = 3  # outcomes before a first judgement
-_PROBE_EVERY, _PROBE_AT_LEAST_EVERY = 32, 256  # tokens between two probes while off: from probe to probe twice as many
+_PROBE_EVERY, _PROBE_AT_LEAST_EVERY = 32, 256  # tokens between two probes while off
+_PROBED_NODES = 32
+_PROBING_SHARE = 0.015  # of the time that drafting them may take: an edge may share its cores with the verifier
+_HOPELESS = 0.5  # tokens of such a tree that come true: below that each probe is twice as long in coming as the one before
 # Of a probe so much is sent: enough to measure the round trip and what a step with drafts takes, and to be read at next to no cost.
 PROBED = TreePlan(4, DEEPEST, 0.0)
 _EXPLORED = {1: 32, 2: 32, 3: 32, 6: 64}  # nodes of the first trees
@@ -142,8 +145,14 @@ class TreeTuner:
 
     @property
     def probe(self) -> TreePlan:
-        self._since_probe, self._probe_every = 0, min(2 * self._probe_every, _PROBE_AT_LEAST_EVERY)
-        return TreePlan(32, DEEPEST, 0.0)
+        self._since_probe = 0
+        curve = self._survival.curves((_PROBED_NODES,)).get(_PROBED_NODES)
+        if curve is None or curve.sum() < _HOPELESS or not self._draft or not self._step:
+            self._probe_every = min(2 * self._probe_every, _PROBE_AT_LEAST_EVERY)
+        else:
+            affordable = self._draft.at(_PROBED_NODES) / (_PROBING_SHARE * self._cycle_s(0))
+            self._probe_every = int(min(max(affordable, _PROBE_EVERY), _PROBE_AT_LEAST_EVERY))
+        return TreePlan(_PROBED_NODES, DEEPEST, 0.0)
 
     def drafted(self, num_nodes: int, seconds: float, num_bytes: int) -> None:
         self._draft.add(num_nodes, seconds)

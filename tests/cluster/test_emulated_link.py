@@ -342,3 +342,18 @@ async def test_a_refusal_must_have_a_length():
     async with EmulatedLink("127.0.0.1:1") as link:
         with pytest.raises(InvalidInput, match="refuse"):
             link.refuse(-1.0)
+
+
+@pytest.mark.parametrize("upward", [True, False])
+async def test_a_half_open_connection_swallows_one_direction_and_says_nothing(upward):
+    async with FarSide().behind() as link, connected(link) as (reader, writer):
+        writer.write(b"before")
+        assert await reader.readexactly(6) == b"before"
+        link.half_open(upward=upward)
+        writer.write(b"lost")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await reader.read(1)
+        async with connected(link) as (other_reader, other_writer):
+            other_writer.write(b"after")
+            assert await other_reader.readexactly(5) == b"after"

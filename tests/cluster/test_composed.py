@@ -1,0 +1,83 @@
+"""The commands of docker-compose.yml, as processes of this machine in the place of containers: text through both edges, and an end."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+
+import httpx
+import pytest
+
+from tests.compose_file import ALL, OURS, OWN, ROOT, check_of, listens
+
+PATIENCE_S = 120.0
+
+
+def free_ports(count):
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@pytest.fixture(scope="module")
+def port_of():
+    """Of a service and its port there, the port here."""
+    places = [(name, port) for name in OURS for port in sorted(listens(name))]
+    return dict(zip(places, free_ports(len(places)), strict=True))
+
+
+def here(name, line, port_of):
+    """A service's command as one of this machine."""
+
+    def moved(argument):
+        def address(match):
+            service = name if match[1] in (ALL, OWN) else match[1]
+            return f"127.0.0.1:{port_of[service, match[2]]}" if (service, match[2]) in port_of else match[0]
+
+        return re.sub(r"([\w.-]+):(\d{4})\b", address, argument)
+
+    program = {"cactus": [sys.executable, "-m", "cluster"], "python": [sys.executable]}[line[0]]
+    return [*program, *map(moved, line[1:])]
+
+
+@contextmanager
+def running(name, port_of):
+    process = subprocess.Popen(here(name, OURS[name]["command"], port_of), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        while subprocess.run(here(name, check_of(OURS[name]), port_of), cwd=ROOT, capture_output=True, check=False).returncode:
+            assert process.poll() is None, f"{name} ended by itself"
+            assert time.monotonic() < deadline, f"{name} is not healthy"
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def asked(port):
+    body = {"prompt": "def main(", "max_tokens": 24, "temperature": 1, "seed": 3, "stream": False}
+    answer = httpx.post(f"http://127.0.0.1:{port}/v1/completions", json=body, timeout=60)
+    return answer.raise_for_status().json()["choices"][0]["text"]
+
+
+@pytest.mark.slow
+def test_text_comes_through_both_edges_and_nothing_stays(port_of):
+    with ExitStack() as stack:
+        processes = {name: stack.enter_context(running(name, port_of)) for name in OURS}
+        texts = [asked(port_of[edge, "8000"]) for edge in ("edge-near", "edge-far")]
+        assert texts[0] == texts[1] != ""
+        told = httpx.get(f"http://127.0.0.1:{port_of['head', '9464']}/metrics", timeout=30).text
+        parts = dict(re.findall(r'cactus_part_up\{part="([\w-]+)"\} ([\d.]+)', told))
+        assert parts == {"gateway-1": "1.0", "replica-1": "1.0", "replica-2": "1.0"}
+        emitted = re.findall(r'cactus_emitted_tokens_total\{part="replica-\d"\} ([\d.]+)', told)
+        assert sum(map(float, emitted)) >= 48
+    for name, process in processes.items():
+        assert process.returncode in (0, 130), name
+        if name.startswith("link"):
+            up, down = map(int, re.findall(r"(\d+) bytes went up, (\d+) down", process.stdout.read())[0])
+            assert min(up, down) > 100
