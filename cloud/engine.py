@@ -134,7 +134,7 @@ class Engine:
             raise Mismatch(f"this endpoint serves {target.model_id!r}, not {request.model!r}; name that model, or none")
         if request.fingerprint != target.fingerprint:
             raise Mismatch(
-                f"the edge's tokenizer ({request.fingerprint}) is not that of {target.model_id!r} ({target.fingerprint}); "
+                f"the edge's tokenizer ({request.fingerprint!r}) is not that of {target.model_id!r} ({target.fingerprint}); "
                 "use a draft that was made for this target"
             )
         request.check_vocabulary(target.vocab_size)

@@ -27,6 +27,7 @@ from cluster.traffic import Traffic
 
 _OPEN_TIMEOUT_S = 10.0  # a replica answers Open before it reads the prompt
 _PATIENCE_S = 10.0  # how long a text that has begun waits for a replica
+_MOST_TORN = 3
 _MOST_REPLICAS = 16  # a text that kills so many is no accident
 _RETRY_S = 0.1
 _END_S = 5.0  # after that a stream whose edge has gone is torn
@@ -58,10 +59,15 @@ class Ending:
         return self.details if self.details.startswith(_OWN_WORDS) else _UNREACHED
 
     @property
+    def is_torn(self) -> bool:
+        """Whether gRPC does not tell how the stream ended: it did, or its connection broke, while we wrote."""
+        return self.code is grpc.StatusCode.INTERNAL and ("Internal error from Core" in self.details or "RST_STREAM" in self.details)
+
+    @property
     def is_lost(self) -> bool:
         """Whether it was the replica that failed, and not the request."""
-        if self.code is grpc.StatusCode.INTERNAL:  # in gRPC's words, of a connection that broke under a call
-            return "Internal error from Core" in self.details or "RST_STREAM" in self.details
+        if self.is_torn:
+            return True
         return self.code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DATA_LOSS}
 
 
@@ -85,6 +91,7 @@ class Passage:
         "_is_abandoned",
         "_listener",
         "_num_replicas",
+        "_num_torn",
         "_replicas",
         "_resumption",
         "_router",
@@ -110,6 +117,7 @@ class Passage:
         self._edge_is_done = self._is_abandoned = self._was_opened = False  # it says no more; it has gone; it was told of its opening
         self._has_last_word = False  # the edge: its text is complete, and a stream that ended under its hands would be an error there
         self._num_replicas = 0  # that took this text up
+        self._num_torn = 0
         self._failed: set[str] = set()  # since the last decision
         self._failing_since: float | None = None
 
@@ -184,7 +192,10 @@ class Passage:
             self._traffic.num_failovers += 1
             failure = Unavailable(ending.line)
             self._failing_since = self._failing_since or time.monotonic()
-            self._failed.add(address)
+            if ending.is_torn and self._num_torn < _MOST_TORN:  # it may be well, and will tell again why
+                self._num_torn += 1
+            else:
+                self._failed.add(address)
 
     async def end_in_peace(self) -> None:
         """The edge has gone: ends what it no longer hears. A call that is torn costs native memory (grpc#43360)."""
@@ -224,20 +235,23 @@ class Passage:
         """Until the replica there ends the stream, or is lost."""
         call = self._replicas.speculate(address, self._tenant)
         try:
+            outbox, inbox = Outbox(), Inbox()
+            # No more is said before that is answered: a call that ends while it is written to would not tell why.
+            await call.write(outbox.seal_payload(self._resumption.opening()))
+            async with asyncio.timeout(_OPEN_TIMEOUT_S):
+                opened = await call.read()
+            self._num_replicas += 1
+            if not isinstance(opened, bytes):
+                return await Ending.of(call)
+            payload = inbox.open(opened)
+            if not self._was_opened:  # else the edge was told, by the replica before
+                await self._tell(payload)
             async with self._speaking:
-                outbox, inbox = Outbox(), Inbox()
-                for said in self._resumption.payloads():
+                for said in self._resumption.unanswered():
                     await call.write(outbox.seal_payload(said))
                 if self._edge_is_done:
                     await call.done_writing()
                 self._call, self._to_replica = call, outbox
-            async with asyncio.timeout(_OPEN_TIMEOUT_S):
-                opened = await call.read()
-            self._num_replicas += 1
-            if isinstance(opened, bytes):
-                payload = inbox.open(opened)
-                if not self._was_opened:  # else the edge was told, by the replica before
-                    await self._tell(payload)
             while isinstance(frame := await call.read(), bytes):
                 await self._tell(inbox.open(frame))
         except TimeoutError:

@@ -5,8 +5,6 @@ Knows the messages of one stream as bytes, and of what is in them as little as t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from cactus_core.coins import Ints
@@ -94,14 +92,16 @@ class Resumption:
             self.can_go_on = False
         self.is_complete = decision.finish != pb.FINISH_NONE
 
-    def payloads(self) -> Iterator[bytes]:
-        """What to say to a replica so that it goes on from here."""
-        if self._has_come:
-            opening = opening_in(self._first)
-            opening.committed_varints = bytes(self._committed)
-            if self._has_budget:
-                opening.acceptance.budget = max(opening.acceptance.budget - self._spent, 0.0)
-            yield payload_of(opening)
-        else:
-            yield self._first
-        yield from tuple(self._unanswered)
+    def opening(self) -> bytes:
+        """What to open a replica's stream with, so that it goes on from here."""
+        if not self._has_come:
+            return self._first
+        opening = opening_in(self._first)
+        opening.committed_varints = bytes(self._committed)
+        if self._has_budget:
+            opening.acceptance.budget = max(opening.acceptance.budget - self._spent, 0.0)
+        return payload_of(opening)
+
+    def unanswered(self) -> tuple[bytes, ...]:
+        """What to say then."""
+        return tuple(self._unanswered)

@@ -46,7 +46,7 @@ def here(name, line, port_of):
 
 
 @contextmanager
-def running(name, port_of):
+def running(name, port_of, said):
     process = subprocess.Popen(here(name, OURS[name]["command"], port_of), cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + PATIENCE_S
@@ -56,19 +56,20 @@ def running(name, port_of):
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        said[name] = process.communicate(timeout=60)[0]
 
 
 def asked(port):
-    body = {"prompt": "def main(", "max_tokens": 24, "temperature": 1, "seed": 3, "stream": False}
+    body = {"model": "target", "prompt": "def main(", "max_tokens": 24, "temperature": 1, "seed": 3, "stream": False}
     answer = httpx.post(f"http://127.0.0.1:{port}/v1/completions", json=body, timeout=60)
     return answer.raise_for_status().json()["choices"][0]["text"]
 
 
 @pytest.mark.slow
 def test_text_comes_through_both_edges_and_nothing_stays(port_of):
+    said = {}
     with ExitStack() as stack:
-        processes = {name: stack.enter_context(running(name, port_of)) for name in OURS}
+        processes = {name: stack.enter_context(running(name, port_of, said)) for name in OURS}
         texts = [asked(port_of[edge, "8000"]) for edge in ("edge-near", "edge-far")]
         assert texts[0] == texts[1] != ""
         told = httpx.get(f"http://127.0.0.1:{port_of['head', '9464']}/metrics", timeout=30).text
@@ -79,5 +80,5 @@ def test_text_comes_through_both_edges_and_nothing_stays(port_of):
     for name, process in processes.items():
         assert process.returncode in (0, 130), name
         if name.startswith("link"):
-            up, down = map(int, re.findall(r"(\d+) bytes went up, (\d+) down", process.stdout.read())[0])
+            up, down = map(int, re.findall(r"(\d+) bytes went up, (\d+) down", said[name])[0])
             assert min(up, down) > 100

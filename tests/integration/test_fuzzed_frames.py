@@ -33,11 +33,21 @@ PATIENCE_S = 60.0
 CODE = grpc.StatusCode
 DAMAGED = {CODE.DATA_LOSS}
 # Of what can be read: it may be good after all, or wrong in a way that its sender is told. Nothing else: none is an error of ours.
-READ = {CODE.OK, CODE.INVALID_ARGUMENT, CODE.FAILED_PRECONDITION, CODE.RESOURCE_EXHAUSTED, CODE.ABORTED}
+READ = {CODE.OK, CODE.INVALID_ARGUMENT, CODE.FAILED_PRECONDITION, CODE.RESOURCE_EXHAUSTED, CODE.ABORTED, CODE.UNIMPLEMENTED}
 
 
 async def ending_of(channel, frames):
-    """The status of a stream that says all of `frames` and listens until it ends."""
+    """The status of a stream that says all of `frames`. A call that ends while it is written to does not always tell how, in
+    this library of the client's: then once more.
+    """
+    for _ in range(20):
+        code, details = await once(channel, frames)
+        if details != "Internal error from Core":
+            break
+    return code, details
+
+
+async def once(channel, frames):
     call = channel.stream_stream(f"/{SERVICE}/Speculate")()
 
     async def say():
