@@ -20,15 +20,18 @@ from cloud.service import VerifierServer
 from cloud.serving import SERVICE
 from cluster.access.admission import Admission
 from cluster.access.security import Security
+from cluster.access.tenants import digest_of
 from cluster.gateway import GatewayServer
 from cluster.router import Router
 from edge.client import Client
 from edge.completion import Completion
+from edge.credentials import Credentials
 from edge.link import Endpoint
 from tests.integration.fuzzing import fuzzed, good_frames
 
 FEW = int(os.environ.get("CACTUS_FUZZED_FRAMES", "2000"))
 AT_ONCE = 32
+TOKEN = "a-token-that-is-known-to-this-test"
 PATIENCE_S = 60.0
 CODE = grpc.StatusCode
 DAMAGED = {CODE.DATA_LOSS}
@@ -48,7 +51,7 @@ async def ending_of(channel, frames):
 
 
 async def once(channel, frames):
-    call = channel.stream_stream(f"/{SERVICE}/Speculate")()
+    call = channel.stream_stream(f"/{SERVICE}/Speculate")(metadata=(("authorization", f"Bearer {TOKEN}"),))
 
     async def say():
         for frame in frames:
@@ -76,16 +79,23 @@ async def text_of(client, seed):
     return [token.id for token in completion.tokens]
 
 
-async def fuzz(pair, count, through_gateway):
+async def fuzz(pair, count, through_gateway, folder):
+    """A tenant without quotas: what a host may open without one is a matter of other tests."""
+    (folder / "token").write_text(TOKEN, "ascii")
+    (folder / "tenants.toml").write_text(f'[tenants.fuzz]\ntokens_sha256 = ["{digest_of(TOKEN)}"]\n', "utf8")
     streams = [*good_frames(pair.tokenizer().fingerprint).values()]
-    security = Security(admission=Admission(opens_per_s=1e9, opens_burst=1e9))
+    security = Security(tenants=folder / "tenants.toml", admission=Admission(opens_per_s=1e9, opens_burst=1e9))
     seen = Counter()
     async with VerifierServer(str(pair.target), "127.0.0.1:0", memory_gib=0.01) as verifier:
         await verifier.loaded()
         async with GatewayServer("127.0.0.1:0", Router([f"127.0.0.1:{verifier.port}"]), security) as gateway:
             await gateway.ready()
             port = gateway.port if through_gateway else verifier.port
-            async with Endpoint(f"127.0.0.1:{port}") as endpoint, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            credentials = Credentials(token_file=folder / "token")
+            async with (
+                Endpoint(f"127.0.0.1:{port}", credentials=credentials) as endpoint,
+                grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+            ):
                 beside = Client(endpoint, pair.tokenizer(), pair.drafter())
                 expected = [await text_of(beside, seed) for seed in range(4)]
                 seeds = iter(range(count))
@@ -119,15 +129,15 @@ async def fuzz(pair, count, through_gateway):
 
 
 @pytest.mark.parametrize("through_gateway", [False, True], ids=["verifier", "gateway"])
-async def test_fuzzed_frames_get_one_right_status_each(small_pair, through_gateway):
-    seen = await fuzz(small_pair, FEW // 2, through_gateway)
+async def test_fuzzed_frames_get_one_right_status_each(small_pair, through_gateway, tmp_path):
+    seen = await fuzz(small_pair, FEW // 2, through_gateway, tmp_path)
     assert {CODE.OK, CODE.INVALID_ARGUMENT, CODE.DATA_LOSS} <= seen.keys()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("through_gateway", [False, True], ids=["verifier", "gateway"])
-async def test_a_hundred_thousand_do(small_pair, through_gateway):
-    print(await fuzz(small_pair, 50_000, through_gateway))
+async def test_a_hundred_thousand_do(small_pair, through_gateway, tmp_path):
+    print(await fuzz(small_pair, 50_000, through_gateway, tmp_path))
 
 
 def test_what_is_fuzzed_is_good_before(small_pair):
