@@ -1,6 +1,6 @@
-# make demo      the main job, end to end          make proto   generated code from proto/
-# make test      every check                       make clean   removes all that make made
-# make test-all  with the slow tests too
+# make demo      the main job, end to end          make docs    the documentation, in site/index.html
+# make test      every check                       make proto   generated code from proto/
+# make test-all  with the slow tests too           make clean   removes all that make made
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := if [ -t 1 ]; then quiet=; else quiet=--quiet; fi; \
 	$(BIN)/python -m pip install --disable-pip-version-check $$quiet
 
-.PHONY: demo test test-all check proto clean
+.PHONY: demo test test-all check docs proto clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/cactus demo
@@ -25,12 +25,15 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+docs: $(VENV)/.installed-docs
+	$(BIN)/mkdocs build --strict
+
 proto: $(VENV)/.installed-dev
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. --grpc_python_out=. \
 		cactus_core/wire/v1/speculation.proto
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
@@ -44,8 +47,13 @@ $(VENV)/.installed-demo: pyproject.toml | $(VENV)/.made
 	@$(PIP_INSTALL) --editable '.[cluster]'
 	@touch $@
 
-# `dev` holds all of `cluster`, so that a demo after the tests installs nothing.
+$(VENV)/.installed-docs: pyproject.toml | $(VENV)/.made
+	@echo "Installing what the documentation needs into $(VENV): some seconds."
+	@$(PIP_INSTALL) --editable '.[docs]'
+	@touch $@
+
+# `dev` holds all of `cluster` and `docs`, so that neither installs anything after the tests.
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.made
 	@echo "Installing what the tests need into $(VENV): a minute, or 2 to 5 the first time."
 	@$(PIP_INSTALL) --editable '.[dev]'
-	@touch $(VENV)/.installed-demo $@
+	@touch $(VENV)/.installed-demo $(VENV)/.installed-docs $@
