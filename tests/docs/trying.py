@@ -57,9 +57,5 @@ def way_of(shown: Shown) -> Way:
 
 
 def to_try(how: How) -> list[Shown]:
-    """By what is typed, each once."""
-    found = dict[str, Shown]()
-    for shown in commands():
-        if way_of(shown).how is how:
-            found.setdefault(shown.typed, shown)
-    return list(found.values())
+    """In the order of pages, what several pages show once for each."""
+    return [shown for shown in commands() if way_of(shown).how is how]
