@@ -132,7 +132,7 @@ def test_parts_by_hand_serve_text_over_a_link_too(moved):
                         assert moved.completes()
 
 
-@pytest.mark.parametrize("line", of_verb("up"))
+@pytest.mark.parametrize("line", of_verb("up"), ids=str)
 def test_up_serves_until_it_is_interrupted(line, moved):
     with moved.serving(line):
         moved.ready()
@@ -140,7 +140,7 @@ def test_up_serves_until_it_is_interrupted(line, moved):
             assert "cactus_part_up" in httpx.get(moved.here("http://127.0.0.1:9464/metrics"), timeout=30).text
 
 
-@pytest.mark.parametrize("line", list(dict.fromkeys(shown.typed for shown in to_try(How.SLOW))))
+@pytest.mark.parametrize("line", list(dict.fromkeys(shown.typed for shown in to_try(How.SLOW))), ids=str)
 def test_command_that_takes_long_ends_well(line, moved, living):
     moved.ports |= living.ports
     moved.run(line)
