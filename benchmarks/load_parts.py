@@ -29,22 +29,11 @@ from cluster.gateway import GatewayServer
 from cluster.router import Router
 
 Serve = Callable[..., Awaitable[None]]
-Metadata = tuple[tuple[str, str], ...]
 _ACCEPTED = (101, 102, 103)
 _NODES = 24  # of a tree: what the demo's edges send over most links
 _PROMPT = tuple(range(64))
 _TREE = CoupledTree(len(_PROMPT), np.arange(_NODES) + 200, np.arange(_NODES) - 1)
 _PAGE_BYTES = resource.getpagesize()
-
-
-def opening_frame() -> pb.EdgeFrame:
-    """Of a text that does not end."""
-    request = Request(_PROMPT, 1 << 19, 1, "", acceptance=Acceptance(COUPLED), decode_alone=True)
-    return pb.EdgeFrame(open=codec.pack_request(request))
-
-
-def tree_frame(number: int) -> pb.EdgeFrame:
-    return pb.EdgeFrame(draft_tree=codec.pack_hint(Hint(number, _TREE, math.inf)))
 
 
 async def stub_verifier(serve: Serve) -> None:
@@ -111,11 +100,11 @@ async def clients(serve: Serve) -> None:
     channels: list[grpc.aio.Channel] = []
     streams: list[_Stream] = []
 
-    async def open_(address: str, num_streams: int, num_connections: int, metadata: Metadata = ()) -> None:
+    async def open_(address: str, num_streams: int, num_connections: int) -> None:
         """Edges have a connection each; those of one device, or behind another gateway, share one."""
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
         channels.extend(grpc.aio.insecure_channel(address, options=options) for _ in range(num_connections))
-        streams.extend(_Stream(channels[place % num_connections], metadata) for place in range(num_streams))
+        streams.extend(_Stream(channels[place % num_connections]) for place in range(num_streams))
         for stream in streams:
             await stream.open()
 
@@ -146,19 +135,20 @@ async def clients(serve: Serve) -> None:
 class _Stream:
     """One request."""
 
-    def __init__(self, channel: Any, metadata: Metadata) -> None:
-        self._channel, self._metadata = channel, metadata
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
         self._round, self._outbox = 0, Outbox()
 
     async def open(self) -> None:
-        self._call = self._channel.stream_stream(f"/{SERVICE}/Speculate")(metadata=self._metadata)
-        await self._call.write(self._outbox.seal(opening_frame()))
+        self._call = self._channel.stream_stream(f"/{SERVICE}/Speculate")()
+        request = Request(_PROMPT, 1 << 19, 1, "", acceptance=Acceptance(COUPLED), decode_alone=True)
+        await self._call.write(self._outbox.seal(pb.EdgeFrame(open=codec.pack_request(request))))
         await self._call.read()
 
     async def drive(self, due: float, interval: float, until: float) -> list[float]:
         """A round each `interval` seconds, or as soon after as the one before allows. Moments are on the system's monotonic clock."""
         delays = []
-        frame = tree_frame(1)
+        frame = pb.EdgeFrame(draft_tree=codec.pack_hint(Hint(1, _TREE, math.inf)))
         while due < until:
             await asyncio.sleep(max(due - time.monotonic(), 0.0))
             self._round += 1
