@@ -55,6 +55,8 @@ def _init(address: str | None, num_cpus: int | None) -> None:
         line = str(error).split("\n")[0]
         hint = "; where it asks for a token, set RAY_AUTH_MODE=token" if address not in {None, "auto"} else ""
         raise Unavailable(f"no Ray cluster could be had at {address or 'this machine'}: {line}{hint}") from error
+    except SystemExit:  # of Ray's own handler, while it starts: who terminates us is told what termination.py tells
+        raise KeyboardInterrupt from None
     finally:
         signal.signal(signal.SIGTERM, on_terminate)  # Ray sets its own, which would end us before what we started
 
