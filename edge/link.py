@@ -199,7 +199,8 @@ class Link:
         """
         frame = self._outbox.seal(message)
         if len(frame) > _LIMITS.max_frame_bytes:
-            raise LimitExceeded(f"a message of {len(frame)} bytes is over the {_LIMITS.max_frame_bytes} that servers take; shorten the prompt")
+            most = _LIMITS.max_frame_bytes
+            raise LimitExceeded(f"a message of {len(frame)} bytes is over the {most} that servers take; shorten the prompt")
         await self._call.write(frame)
         return len(frame)
 
