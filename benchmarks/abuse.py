@@ -1,8 +1,9 @@
 """`cactus bench abuse`: claim: whoever abuses a gateway gets a status that says so, and others keep their 95th percentile within 2 times.
 
-A gateway with mutual TLS and tenants, before a STUB of a verifier that answers at once; a tenant's streams, each round counted from when it
-was due; and beside them an abuser of one kind at a time. Each is a process, and they share this machine's cores, as they would not
-elsewhere: what an abuser takes to abuse is taken from the others too. Against: the same streams alone, in turn. Refuted by: a `slowdown_p95` above 2.
+A gateway with mutual TLS and tenants, before a STUB of a verifier that answers at once; a tenant's streams, each round counted from when
+it was due; and beside them an abuser of one kind at a time. Each is a process, and they share this machine's cores, as they would not
+elsewhere: what an abuser takes to abuse is taken from the others too. Against: the same streams alone, in turn. Refuted by: a
+`slowdown_p95` above 2.
 """
 
 from __future__ import annotations
