@@ -1,6 +1,7 @@
 # make demo      the main job, end to end          make proto   generated code from proto/
 # make test      every check                       make clean   removes all that make made
 # make test-all  with the slow tests too
+# make fuzz      100,000 fuzzed frames: half an hour
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := if [ -t 1 ]; then quiet=; else quiet=--quiet; fi; \
 	$(BIN)/python -m pip install --disable-pip-version-check $$quiet
 
-.PHONY: demo test test-all check proto clean
+.PHONY: demo test test-all fuzz check proto clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/cactus demo
@@ -19,6 +20,9 @@ test: check
 
 test-all: check
 	$(BIN)/pytest -m ""
+
+fuzz: $(VENV)/.installed-dev
+	CACTUS_FUZZED_FRAMES=100000 $(BIN)/pytest -s -o faulthandler_timeout=0 tests/integration/test_fuzzed_streams.py
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check
