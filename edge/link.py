@@ -191,6 +191,7 @@ class Link:
 
     def __init__(self, call: Call, *, padded: bool = False) -> None:
         self._call, self._outbox, self._inbox = call, Outbox(padded=padded), Inbox()
+        self.num_bytes_up = self.num_bytes_down = 0  # of frames
         self._reading: asyncio.Future[object] | None = None  # goes on where nobody waits for it any more
 
     async def send(self, message: pb.EdgeFrame) -> int:
