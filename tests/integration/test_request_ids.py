@@ -1,5 +1,7 @@
 """Lines on what goes wrong with a request carry its id, and neither a token nor a prompt."""
 
+import io
+import json
 import logging
 
 import httpx
@@ -9,9 +11,12 @@ from cactus_core.errors import Unauthenticated, Unavailable
 from cactus_core.request_log import JsonLines
 from cactus_core.sampling import SamplingParams
 from cactus_core.session import Request
+from cloud.exposition import exposed
+from cloud.service import VerifierServer
 from cluster.access.security import Security
 from cluster.access.tenants import digest_of
 from cluster.gateway import GatewayServer
+from cluster.metrics import GatewayMetrics
 from cluster.router import Router
 from edge.client import Client, Drafting
 from edge.completion import Completion
@@ -19,6 +24,10 @@ from edge.credentials import Credentials
 from edge.link import Endpoint
 from edge.serving.server import ApiServer
 from tests.integration.conftest import system
+from tests.integration.cutting_relay import CuttingRelay
+from tests.integration.test_failover import Both
+from tests.integration.test_metrics import scraped
+from tests.integration.test_streams_over_grpc import COUPLED, complete, ids
 
 TOKEN = "y" * 43
 
@@ -87,3 +96,34 @@ async def test_an_answer_that_fails_is_logged_by_its_id(small_pair, served, capl
     assert failed == ended
     assert failed.startswith("cmpl-")
     assert "w1" not in "".join(JsonLines().format(record) for record in caplog.records)
+
+
+async def test_a_text_that_goes_on_elsewhere_is_counted_and_logged_by_its_id_each_time(small_pair):
+    heard = io.StringIO()
+    handler, logger = logging.StreamHandler(heard), logging.getLogger("cluster.passage")
+    handler.setFormatter(JsonLines())  # as it is logged: the id is that of the task that logs
+    async with VerifierServer(str(small_pair.target), "127.0.0.1:0", memory_gib=0.1) as verifier:
+        await verifier.loaded()
+        async with (
+            CuttingRelay(f"127.0.0.1:{verifier.port}") as one,
+            CuttingRelay(f"127.0.0.1:{verifier.port}") as other,
+            GatewayServer("127.0.0.1:0", Router([one.address, other.address])) as gateway,
+            Endpoint(f"127.0.0.1:{gateway.port}") as endpoint,
+        ):
+            await gateway.ready()
+            client = Client(endpoint, small_pair.tokenizer(), None)
+            whole = await complete(client, acceptance=COUPLED)
+            logger.addHandler(handler)
+            logger.setLevel(logging.INFO)
+            try:
+                moved = await complete(client, acceptance=COUPLED, relay=Both([one, other]))
+            finally:
+                logger.removeHandler(handler)
+                logger.setLevel(logging.NOTSET)
+            with exposed("127.0.0.1:0", GatewayMetrics(gateway)) as port:
+                told = await scraped(port)
+    lines = [json.loads(line) for line in heard.getvalue().splitlines()]
+    lost = [line["request"] for line in lines if "was lost" in line["message"]]
+    assert ids(moved) == ids(whole)
+    assert set(lost) == {moved.request_id}
+    assert told["cactus_gateway_failovers_total",] == len(lost)
