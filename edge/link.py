@@ -199,6 +199,7 @@ class Link:
         would lose the status that says so.
         """
         frame = self._outbox.seal(message)
+        self.num_bytes_up += len(frame)
         if len(frame) > _LIMITS.max_frame_bytes:
             most = _LIMITS.max_frame_bytes
             raise LimitExceeded(f"a message of {len(frame)} bytes is over the {most} that servers take; shorten the prompt")
@@ -234,6 +235,7 @@ class Link:
         frame = await self._read()
         if not isinstance(frame, bytes):
             raise await _status_of(self._call)
+        self.num_bytes_down += len(frame)
         return cloud_frame(self._inbox.open(frame))
 
     async def _read(self) -> object:
