@@ -21,13 +21,13 @@ export class Positions {
   }
 
   draw() {
-    const shown = this.drafted.slice(0, 16);
+    const shown = this.drafted.slice(0, 12);
     this.element.replaceChildren(...shown.map((count, place) => {
       const share = this.stood[place] / count;
       const column = document.createElement("div");
       const bar = document.createElement("i");
       bar.style.height = `${Math.round(100 * share)}px`;
-      column.append(`${Math.round(100 * share)}%`, bar, `${place + 1}`);
+      column.append(`${Math.round(100 * share)}`, bar, `${place + 1}`);
       return column;
     }));
     const told = shown.map((count, place) => `${place + 1}: ${Math.round((100 * this.stood[place]) / count)}%`).join(", ");

@@ -60,6 +60,7 @@ async function run() {
   try {
     const first = write(drafted, body(speculation()), stopping.signal, sums);
     const beside = field("beside").value;
+    field("alone").hidden = beside === "off";
     if (beside === "after") await first;
     const second = beside === "off" ? null : write(alone, body({ family: "none", trace: true }), stopping.signal, null);
     await Promise.all([first, second]);
