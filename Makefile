@@ -1,5 +1,5 @@
 # make demo      the main job, end to end          make proto   generated code from proto/
-# make test      every check                       make clean   removes all that make made
+# make test      every check docs                       make clean   removes all that make made
 # make test-all  with the slow tests too
 # make fuzz      100,000 fuzzed frames: half an hour
 
@@ -28,6 +28,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/mkdocs build --strict
 
 proto: $(VENV)/.installed-dev
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. --grpc_python_out=. \

@@ -12,18 +12,14 @@ from cluster.cli import app
 ROOT = Path(__file__).parent.parent
 PAGES = [
     ROOT / "README.md",
-    ROOT / "docs/acceptance.md",
-    ROOT / "docs/verifier.md",
-    ROOT / "docs/faults.md",
-    ROOT / "docs/gpu.md",
-    ROOT / "docs/link.md",
-    ROOT / "docs/planning.md",
-    ROOT / "docs/quality.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "SECURITY.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "models/demo/README.md",
     ROOT / "docker-compose.yml",
 ]
-COMMANDS = sorted({line.strip(" #") for page in PAGES for line in re.findall(r"cactus [a-z]+ .*$", page.read_text("utf8"), re.MULTILINE)})
+TEXTS = [re.sub(r" \\\n\s*", " ", page.read_text("utf8")) for page in PAGES]  # with lines that go on as one
+COMMANDS = sorted({line.strip(" #") for text in TEXTS for line in re.findall(r"cactus [a-z]+ [^>\n]*", text)})
 SHOWN = [line for line in COMMANDS if not re.search(r"`|, ", line)]
 
 
@@ -42,6 +38,17 @@ def test_make_targets_that_are_shown_exist():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf8"), re.MULTILINE))
     shown = {target for page in PAGES for target in re.findall(r"^ +make ([a-z-]+)", page.read_text("utf8"), re.MULTILINE)}
     assert {"demo", "test"} <= shown <= targets
+
+
+def test_links_lead_somewhere():
+    links = {
+        (page, link)
+        for page in PAGES
+        if page.suffix == ".md"
+        for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text("utf8"))
+    }
+    assert len(links) > 40
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
 
 
 def test_files_that_are_named_exist():
