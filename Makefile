@@ -1,7 +1,7 @@
 # make demo      the main job, end to end          make proto   generated code from proto/
 # make test      every check                       make clean   removes all that make made
 # make test-all  with the slow tests too
-# make fuzz      100,000 fuzzed frames: half an hour
+# make fuzz      100,000 fuzzed frames: long
 
 PYTHON ?= python3
 VENV := .venv
