@@ -22,7 +22,7 @@ test-all: check
 	$(BIN)/pytest -m ""
 
 fuzz: $(VENV)/.installed-dev
-	CACTUS_FUZZED_FRAMES=100000 $(BIN)/pytest -s -o faulthandler_timeout=0 tests/integration/test_fuzzed_streams.py
+	CACTUS_FUZZED_FRAMES=100000 $(BIN)/pytest -m "" -s -o faulthandler_timeout=0 tests/integration/test_fuzzed_streams.py
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check
