@@ -53,7 +53,7 @@ slow_reader_s = {_SLOW_READER_S}
 def run(*, quick: bool) -> Figures:
     """Measures everything. A line a kind shows on a terminal."""
     figures, console = Figures("abuse"), Console(stderr=True)
-    num_pairs, lasts_s = (1, 4.0) if quick else (6, 5.0)
+    num_pairs, lasts_s = (1, 4.0) if quick else (3, 4.0)
     with _guarded() as (address, shown), servant(clients, shown[_GOOD]) as good, servant(abusers, address, shown) as bad:
         good.begin("open", address, _NUM_STREAMS, _NUM_STREAMS)
         good.answer()

@@ -13,7 +13,7 @@ from cluster.figures import Figures
 DOCS = Path(__file__).parent.parent.parent / "docs"
 ENDINGS = {
     "unauthenticated": {"UNAUTHENTICATED", "RESOURCE_EXHAUSTED"},  # the latter of its host, once that has asked too often
-    "expired certificate": {"UNAVAILABLE"},
+    "expired certificate": {"closed", "SSLV3_ALERT_CERTIFICATE_EXPIRED", "ConnectionResetError"},  # whom it let in it would not close
     "over quota": {"OK", "RESOURCE_EXHAUSTED"},
     "1 GB message": {"RESOURCE_EXHAUSTED"},
     "slow reader": {"RESOURCE_EXHAUSTED"},

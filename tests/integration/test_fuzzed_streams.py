@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
 import grpc
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -146,6 +147,7 @@ class Arena:
         assert (await self.text(0)) == self.expected[0]
 
 
+@pytest.mark.slow
 def test_every_fuzzed_frame_ends_its_stream_with_one_right_status_and_disturbs_no_other(small_pair, tmp_path, caplog):
     caplog.set_level(logging.ERROR)
     arena = Arena(small_pair, tmp_path)
