@@ -1,7 +1,7 @@
 # make demo      the main job, end to end          make proto   generated code from proto/
-# make test      every check docs                       make clean   removes all that make made
+# make test      every check                            make clean   removes all that make made
 # make test-all  with the slow tests too
-# make fuzz      100,000 fuzzed frames: some minutes
+# make fuzz      100,000 fuzzed frames             make docs    the site, in build/site
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := if [ -t 1 ]; then quiet=; else quiet=--quiet; fi; \
 	$(BIN)/python -m pip install --disable-pip-version-check $$quiet
 
-.PHONY: demo test test-all fuzz check proto clean
+.PHONY: demo test test-all fuzz check docs proto clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/cactus demo
