@@ -1,7 +1,7 @@
 # make demo      the main job, end to end          make proto   generated code from proto/
 # make test      every check                            make clean   removes all that make made
 # make test-all  with the slow tests too
-# make fuzz      100,000 fuzzed frames             make docs    the site, in build/site
+# make fuzz      100,000 fuzzed frames             make docs    the site, in site
 
 PYTHON ?= python3
 VENV := .venv
@@ -29,7 +29,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-docs: $(VENV)/.installed-dev
+docs: $(VENV)/.installed-docs
 	$(BIN)/mkdocs build --strict
 
 proto: $(VENV)/.installed-dev
@@ -37,7 +37,7 @@ proto: $(VENV)/.installed-dev
 		cactus_core/wire/v1/speculation.proto
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
@@ -51,8 +51,13 @@ $(VENV)/.installed-demo: pyproject.toml | $(VENV)/.made
 	@$(PIP_INSTALL) --editable '.[cluster]'
 	@touch $@
 
-# `dev` holds all of `cluster`, so that a demo after the tests installs nothing.
+$(VENV)/.installed-docs: pyproject.toml | $(VENV)/.made
+	@echo "Installing what the documentation needs into $(VENV): some seconds."
+	@$(PIP_INSTALL) --editable '.[docs]'
+	@touch $@
+
+# `dev` holds all of `cluster` and `docs`, so that neither installs anything after the tests.
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.made
 	@echo "Installing what the tests need into $(VENV): a minute, or 2 to 5 the first time."
 	@$(PIP_INSTALL) --editable '.[dev]'
-	@touch $(VENV)/.installed-demo $@
+	@touch $(VENV)/.installed-demo $(VENV)/.installed-docs $@
