@@ -34,11 +34,14 @@ WAYS = [
     Way(
         r"10\.0\.0\.|gateway\.example|0\.0\.0\.0",
         How.NOT_HERE,
-        "needs other machines; tests/cluster/access has TLS, tokens and tenants on this one",
+        "needs other machines; tests/cluster/access has them on this one",
     ),
     Way(
-        r"^docker ", How.NOT_HERE, "needs Docker's daemon; tests/test_compose.py and tests/cluster/test_composed.py try what it would start"
+        r"--address auto|^cactus (status|drain|down)\b|^ray (start|stop)",
+        How.NOT_HERE,
+        "is about whatever Ray this machine has, which a test must not touch",
     ),
+    Way(r"^docker ", How.NOT_HERE, "needs Docker's daemon; tests/cluster/test_composed.py runs the same"),
     Way(r"^(ray|kubectl) ", How.NOT_HERE, "needs a cloud; tests/test_manifests.py reads the files"),
     Way(r"^cactus bench gpu", How.NOT_HERE, "needs a GPU"),
     Way(r"--docs docs", How.NOT_HERE, "takes up to fifteen minutes and renews the pages; what --quick does is tried"),
@@ -46,7 +49,7 @@ WAYS = [
     Way(r"^make (test|test-all)$|^pytest", How.NOT_HERE, "is what runs this"),
     Way(r"^make (proto|docs)$|^ruff format", How.NOT_HERE, "writes into the checkout; tests/wire, test_site.py and `make test` see to it"),
     Way(r"^python examples/", How.NOT_HERE, "tests/edge/serving/test_python_client.py runs every example"),
-    Way(r"^cactus (up|serve|verifier|gateway|link|status|drain|down)\b", How.SERVED),
+    Way(r"^cactus (up|serve|verifier|gateway|link)\b", How.SERVED),
     Way(r"^make demo$", How.SERVED),
     Way(r"^cactus (demo|simulate|bench)\b", How.SLOW),
     Way(r"^cactus plan (?!--names)|^cactus doctor --endpoint", How.SLOW),
@@ -63,9 +66,5 @@ def way_of(shown: Shown) -> Way:
 
 
 def to_try(how: How) -> list[Shown]:
-    """By what is typed, each once."""
-    found = dict[str, Shown]()
-    for shown in commands():
-        if way_of(shown).how is how:
-            found.setdefault(shown.typed, shown)
-    return list(found.values())
+    """In the order of pages, what several pages show once for each."""
+    return [shown for shown in commands() if way_of(shown).how is how]
