@@ -21,13 +21,7 @@ pytestmark = pytest.mark.slow
 PATIENCE_S = 120.0
 SERVED = [shown.typed for shown in to_try(How.SERVED)]
 # Where a verb listens if it is not told.
-OWN = {
-    "up": ("--listen", 7800),
-    "gateway": ("--listen", 7800),
-    "verifier": ("--listen", 7801),
-    "link": ("--listen", 7802),
-    "serve": ("--listen", 8000),
-}
+OWN = {"up": 7800, "gateway": 7800, "verifier": 7801, "link": 7802, "serve": 8000}
 
 
 def of_verb(verb):

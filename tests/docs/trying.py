@@ -39,7 +39,7 @@ WAYS = [
     Way(
         r"--address auto|^cactus (status|drain|down)\b|^ray (start|stop)",
         How.NOT_HERE,
-        "is about whatever Ray this machine has, which a test must not touch",
+        "is about whatever Ray this machine has; tests/cluster/test_healing.py drains and ends one of its own",
     ),
     Way(r"^docker ", How.NOT_HERE, "needs Docker's daemon; tests/cluster/test_composed.py runs the same"),
     Way(r"^(ray|kubectl) ", How.NOT_HERE, "needs a cloud; tests/test_manifests.py reads the files"),
