@@ -1,6 +1,7 @@
-# make demo      the main job, end to end          make docs    the documentation, in site/index.html
-# make test      every check                       make proto   generated code from proto/
-# make test-all  with the slow tests too           make clean   removes all that make made
+# make demo      the main job, end to end          make proto   generated code from proto/
+# make test      every check                            make clean   removes all that make made
+# make test-all  with the slow tests too
+# make fuzz      100,000 fuzzed frames             make docs    the site, in site
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := if [ -t 1 ]; then quiet=; else quiet=--quiet; fi; \
 	$(BIN)/python -m pip install --disable-pip-version-check $$quiet
 
-.PHONY: demo test test-all check docs proto clean
+.PHONY: demo test test-all fuzz check docs proto clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/cactus demo
@@ -19,6 +20,9 @@ test: check
 
 test-all: check
 	$(BIN)/pytest -m ""
+
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/pytest -s -m slow tests/integration/test_fuzzed_frames.py
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check

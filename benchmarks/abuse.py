@@ -1,179 +1,140 @@
-"""Claim: whoever abuses a gateway gets one clear status, and raises the 95th percentile of others' rounds by at most 2 times.
+"""`cactus bench abuse`: claim: whoever abuses a gateway gets a status that says so, and others keep their 95th percentile within 2 times.
 
-Abusers, each from a process of its own: streams without a token and streams with one, five hundred a second; a tenant that goes on beyond
-its quota; messages of 1 GB; a caller that asks and never reads. The victim is another tenant with ten streams, ten rounds a second each;
-runs alone and beside the abuser take turns. Verifier is the load benchmark's STUB; all parts share this machine's cores, the abuser's too,
-as they would not elsewhere.
-Refuted by: a `slowdown_p95` above 2, or a status beside what SECURITY.md says.
+A gateway with mutual TLS and tenants, before a STUB of a verifier that answers at once; a tenant's streams, each round counted from when
+it was due; and beside them an abuser of one kind at a time. Each is a process, and they share this machine's cores, as they would not
+elsewhere: what an abuser takes to abuse is taken from the others too. Against: the same streams alone, in turn. Refuted by: a
+`slowdown_p95` above 2.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
-import grpc
-import grpc.aio
+import numpy as np
+from rich.console import Console
 
-from benchmarks.load_parts import Serve, opening_frame, tree_frame
-from cactus_core.wire.frames import Outbox
-from cloud.serving import SERVICE
+from benchmarks.abusers import EXPIRED, KINDS, STRANGER, TENANT, abusers
+from benchmarks.authority import Authority
+from benchmarks.load_parts import Serve, Shown, clients, stub_verifier
+from benchmarks.medians import add_median
+from benchmarks.servant import Servant, servant
+from benchmarks.table import Table, interval, rows_of, write_into
+from cloud.certificates import ServerCertificates
 from cluster.access.security import Security
 from cluster.access.tenants import digest_of
+from cluster.figures import Case, Figures
 from cluster.gateway import GatewayServer
 from cluster.router import Router
 
 LIMIT = 2.0
-VICTIM, ABUSER = "victims-token-of-32-characters-xx", "abusers-token-of-32-characters-xx"
+_GOOD = "good"
+_NUM_STREAMS, _ROUNDS_PER_S = 10, 100.0
+_LEAD_S = 0.5
+_SLOW_READER_S = 1.0
 _TENANTS = f"""
-[tenants.victim]
-tokens_sha256 = ["{digest_of(VICTIM)}"]
-
-[tenants.abuser]
-tokens_sha256 = ["{digest_of(ABUSER)}"]
-positions_per_s = 2000.0
-positions_burst = 4000.0
+[tenants.{_GOOD}]
+tokens_sha256 = ["{{good}}"]
+[tenants.{TENANT}]
+tokens_sha256 = ["{{greedy}}"]
+opens_per_s = 20
+opens_burst = 20
+num_streams = 20
+[admission]
+slow_reader_s = {_SLOW_READER_S}
 """
-_OPENS_PER_S = 500.0
-_GIGABYTE = 1 << 30
-_PAUSE_S = 0.02  # after a stream was refused or ended
-_SPECULATE = f"/{SERVICE}/Speculate"
 
 
-@contextmanager
-def tenants_file() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "tenants.toml"
-        path.write_text(_TENANTS, "utf8")
-        yield path
+def run(*, quick: bool) -> Figures:
+    """Measures everything. A line a kind shows on a terminal."""
+    figures, console = Figures("abuse"), Console(stderr=True)
+    num_pairs, lasts_s = (1, 4.0) if quick else (3, 4.0)
+    with _guarded() as (address, shown), servant(clients, shown[_GOOD]) as good, servant(abusers, address, shown) as bad:
+        good.begin("open", address, _NUM_STREAMS, _NUM_STREAMS)
+        good.answer()
+        for kind in KINDS:
+            console.log(kind)
+            _measure(figures, kind, good, bad, num_pairs=num_pairs, lasts_s=lasts_s)
+    return figures
 
 
-def bearer(token: str) -> tuple[tuple[str, str], ...]:
-    return (("authorization", f"Bearer {token}"),)
+def _measure(figures: Figures, kind: str, good: Servant, bad: Servant, *, num_pairs: int, lasts_s: float) -> None:
+    times: dict[bool, list[float]] = {False: [], True: []}
+    endings = Counter[str]()
+    for number in range(num_pairs):
+        for is_beside in (False, True) if number % 2 else (True, False):
+            if is_beside:
+                bad.begin("abuse", kind, lasts_s + _LEAD_S)
+            good.begin("drive", _ROUNDS_PER_S, time.monotonic() + _LEAD_S, lasts_s)
+            times[is_beside].append(1e3 * float(np.percentile(np.concatenate(good.answer()), 95)))
+            if is_beside:
+                endings.update(bad.answer())
+    case: Case = {"system": "gateway", "verifier": "stub", "abuse": kind, "num_streams": _NUM_STREAMS, "rounds_per_s": _ROUNDS_PER_S}
+    for is_beside, delays in times.items():
+        add_median(figures, case | {"beside": is_beside}, "delay_ms_p95", delays, "ms")
+    add_median(figures, case, "slowdown_p95", [after / before for before, after in zip(times[False], times[True], strict=True)], "times")
+    for code, count in sorted(endings.items()):
+        figures.add(case | {"code": code}, "num_endings", count, "streams")
 
 
-async def guarded_gateway(serve: Serve, replica: str, tenants: Path) -> None:
-    async with GatewayServer("127.0.0.1:0", Router([replica]), Security(tenants=tenants)) as server:
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Of a gateway. Picklable."""
+
+    certificates: ServerCertificates
+    tenants: Path
+
+
+async def guarded_gateway(serve: Serve, replica: str, files: _Files) -> None:
+    async with GatewayServer("127.0.0.1:0", Router([replica]), Security(files.certificates, files.tenants)) as server:
         await server.ready()
         await serve(f"127.0.0.1:{server.port}")
 
 
-async def abuser(serve: Serve) -> None:
-    """Begins and ends one kind of abuse at a time; `end` tells how often which status came."""
-    running: list[asyncio.Task[None]] = []
-    seen: Counter[str] = Counter()
-
-    async def begin(kind: str, address: str) -> None:
-        running.append(asyncio.create_task(_abuse(kind, address, seen)))
-
-    async def end() -> dict[str, int]:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        told = dict(seen)
-        running.clear()
-        seen.clear()
-        return told
-
-    try:
-        await serve(None, begin=begin, end=end)
-    finally:
-        await end()
+@contextmanager
+def _guarded() -> Iterator[tuple[str, Mapping[str, Shown]]]:
+    """The address of a gateway, and what each caller shows to it."""
+    authority = Authority()
+    tokens = {name: f"token-of-{name}" for name in (_GOOD, TENANT, STRANGER, EXPIRED)}
+    shown = {
+        name: Shown(authority.certificate, *authority.signs(name, days_left=-1 if name == EXPIRED else 1), token)
+        for name, token in tokens.items()
+    }
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        own = dict(zip(("gateway.crt", "gateway.key"), authority.signs("gateway"), strict=True)) | {"ca.crt": authority.certificate}
+        for file, content in own.items():
+            (folder / file).write_bytes(content)
+        (folder / "tenants.toml").write_text(_TENANTS.format(good=digest_of(tokens[_GOOD]), greedy=digest_of(tokens[TENANT])), "utf8")
+        files = _Files(ServerCertificates(folder / "gateway.crt", folder / "gateway.key", folder / "ca.crt"), folder / "tenants.toml")
+        with servant(stub_verifier) as stub, servant(guarded_gateway, stub.greeting, files) as gateway:
+            yield gateway.greeting, shown
 
 
-async def _abuse(kind: str, address: str, seen: Counter[str]) -> None:
-    async with grpc.aio.insecure_channel(address, options=[("grpc.max_send_message_length", -1)]) as channel:
-        await KINDS[kind](channel, seen)
+def tables(figures: Figures) -> list[Table]:
+    rows = []
+    for kind in KINDS:
+        [slowdown] = rows_of(figures, "slowdown_p95", abuse=kind)
+        alone, beside = (interval(rows_of(figures, "delay_ms_p95", abuse=kind, beside=each)[0]) for each in (False, True))
+        endings = ", ".join(f"{row['value']:g} {row['case']['code']}" for row in rows_of(figures, "num_endings", abuse=kind))
+        rows.append((kind, alone, beside, interval(slowdown), endings))
+    header = "abuse", "p95 alone, ms", "beside it, ms", "times", "how attempts ended"
+    return [Table("abuse", "what others feel of an abuser, all on this machine", header, tuple(rows))]
 
 
-async def _flood(channel: Any, seen: Counter[str], metadata: tuple[tuple[str, str], ...]) -> None:
-    """Each stream is opened and left."""
-    open_now: set[asyncio.Task[None]] = set()
-
-    async def one() -> None:
-        outbox = Outbox()
-        call = channel.stream_stream(_SPECULATE)(metadata=metadata)
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            await call.write(outbox.seal(opening_frame()))
-            await call.read()
-            await call.done_writing()
-            while isinstance(await call.read(), bytes):
-                pass
-        seen[(await call.code()).name] += 1
-
-    due = time.monotonic()
-    try:
-        while True:
-            task = asyncio.create_task(one())
-            open_now.add(task)
-            task.add_done_callback(open_now.discard)
-            due += 1.0 / _OPENS_PER_S
-            await asyncio.sleep(max(due - time.monotonic(), 0.0))
-    finally:
-        for task in open_now:
-            task.cancel()
+def show(figures: Figures) -> None:
+    """Prints the table."""
+    for table in tables(figures):
+        table.show(Console())
 
 
-async def _without_a_token(channel: Any, seen: Counter[str]) -> None:
-    await _flood(channel, seen, ())
-
-
-async def _with_a_token(channel: Any, seen: Counter[str]) -> None:
-    await _flood(channel, seen, bearer(ABUSER))
-
-
-async def _over_quota(channel: Any, seen: Counter[str]) -> None:
-    """Round after round as fast as they are answered."""
-    while True:
-        outbox, number = Outbox(), 0
-        call = channel.stream_stream(_SPECULATE)(metadata=bearer(ABUSER))
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            await call.write(outbox.seal(opening_frame()))
-            while isinstance(await call.read(), bytes):
-                number += 1
-                await call.write(outbox.seal(tree_frame(number)))
-        seen[(await call.code()).name] += 1
-        await asyncio.sleep(_PAUSE_S)
-
-
-async def _huge_messages(channel: Any, seen: Counter[str]) -> None:
-    huge = bytes(_GIGABYTE)
-    while True:
-        call = channel.stream_stream(_SPECULATE)(metadata=bearer(ABUSER))
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            await call.write(huge)
-            await call.read()
-        seen[(await call.code()).name] += 1
-        await asyncio.sleep(1.0)
-
-
-async def _never_reads(channel: Any, seen: Counter[str]) -> None:
-    calls = [channel.stream_stream(_SPECULATE)(metadata=bearer(ABUSER)) for _ in range(8)]
-
-    async def ask(call: Any) -> None:
-        outbox, number = Outbox(), 0
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            await call.write(outbox.seal(opening_frame()))
-            while True:
-                number += 1
-                await call.write(outbox.seal(tree_frame(number)))
-                await asyncio.sleep(_PAUSE_S)
-        seen[(await call.code()).name] += 1
-
-    await asyncio.gather(*map(ask, calls))
-
-
-KINDS: dict[str, Callable[[Any, Counter[str]], Any]] = {
-    "no token, 500 opens/s": _without_a_token,
-    "500 opens/s": _with_a_token,
-    "over its quota": _over_quota,
-    "messages of 1 GB": _huge_messages,
-    "never reads": _never_reads,
-}
+def document(figures: Figures, folder: Path) -> None:
+    """Writes the table into the folder's abuse.md, where it has one."""
+    if (page := folder / "abuse.md").exists():
+        write_into(page, tables(figures))
+        print(f"wrote the table of {page}")

@@ -10,18 +10,15 @@ knows no model; stub, gateway and clients are processes that share this machine'
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from benchmarks import abuse
-from benchmarks.load_parts import Metadata, clients, gateway, stub_verifier
+from benchmarks.load_parts import clients, gateway, stub_verifier
 from benchmarks.medians import add_median
 from benchmarks.servant import Servant, servant
 from benchmarks.table import Table, interval, rows_of, write_into
@@ -31,7 +28,7 @@ _NUM_CLIENTS = 2  # processes
 _LEAD_S = 1.0  # from when it is told to when the clients begin
 _SETTLE_S = 0.5  # what opening and closing leave to do
 _WARM_SHARE = 0.2  # of each run's rounds, its first, are left out
-MARKS = {"added_delay_ms_p50": 2.0, "added_delay_ms_p99": 25.0, "rss_kb_per_stream": 60.0, "slowdown_p95": abuse.LIMIT}
+MARKS = {"added_delay_ms_p50": 2.0, "added_delay_ms_p99": 25.0, "rss_kb_per_stream": 60.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +82,6 @@ def run(*, quick: bool) -> Figures:
             _delays(figures, load, middle, edges, stub.greeting, repeats=repeats, lasts_s=lasts_s)
         console.log(f"{load.num_streams} idle streams")
         _memory(figures, load, stub.greeting, edges)
-        _abused(figures, stub.greeting, edges, console, repeats=1 if quick else 4, lasts_s=2.0 if quick else 6.0)
     return figures
 
 
@@ -133,37 +129,10 @@ def _delays(figures: Figures, load: Load, middle: Servant, edges: Sequence[Serva
     add_median(figures, load.case, "gateway_cpu_us_per_round", used_us, "us")
 
 
-def _abused(figures: Figures, stub: str, edges: Sequence[Servant], console: Console, *, repeats: int, lasts_s: float) -> None:
-    """Of each kind of abuse: the victim's rounds alone and beside it, in turn, and what the abuser was told."""
-    victim = Load("beside abuse", 10, 100.0, "")
-    for kind in abuse.KINDS:
-        console.log(f"beside: {kind}")
-        case = victim.case | {"abuse": kind}
-        with abuse.tenants_file() as tenants, servant(abuse.guarded_gateway, stub, tenants) as guarded, servant(abuse.abuser) as neighbour:
-            runs: dict[bool, list[_Run]] = {False: [], True: []}
-            told: Counter[str] = Counter()
-            with _opened(guarded.greeting, victim.num_streams, victim.num_streams, edges, abuse.bearer(abuse.VICTIM)):
-                for number in range(repeats):
-                    for beside in (False, True) if number % 2 == 0 else (True, False):
-                        if beside:
-                            neighbour.ask("begin", kind, guarded.greeting)
-                        runs[beside].append(_driven(victim, edges, lasts_s))
-                        if beside:
-                            told.update(neighbour.ask("end"))
-                            time.sleep(_SETTLE_S)
-        for beside, each in runs.items():
-            where = case | {"beside": str(beside)}
-            add_median(figures, where, "delay_ms_p95", [run.percentile(95) for run in each], "ms")
-        ratios = [with_it.percentile(95) / alone.percentile(95) for alone, with_it in zip(runs[False], runs[True], strict=True)]
-        add_median(figures, case, "slowdown_p95", ratios, "times")
-        for status, count in sorted(told.items()):
-            figures.add(case | {"status": status}, "num_told", count, "streams")
-
-
 @contextmanager
-def _opened(address: str, num_streams: int, num_connections: int, edges: Sequence[Servant], metadata: Metadata = ()) -> Iterator[None]:
+def _opened(address: str, num_streams: int, num_connections: int, edges: Sequence[Servant]) -> Iterator[None]:
     for edge in edges:
-        edge.begin("open", address, num_streams // len(edges), num_connections // len(edges), metadata)
+        edge.begin("open", address, num_streams // len(edges), num_connections // len(edges))
     for edge in edges:
         edge.answer()
     time.sleep(_SETTLE_S)
@@ -192,17 +161,7 @@ def tables(figures: Figures) -> list[Table]:
             ]
     rows += [_line(row, f"idle, connections: {row['case']['connections']}") for row in rows_of(figures, "rss_kb_per_stream")]
     header = "streams", "what", "value", "unit", "at most"
-    found = [Table("load", "a gateway before a STUB of a verifier, all on this machine", header, tuple(rows))] if rows else []
-    beside = tuple(_beside(figures, row) for row in rows_of(figures, "slowdown_p95"))
-    columns = "beside", "a round, p95 alone, ms", "p95 beside it, ms", "times", "at most", "what it was told"
-    return found + ([Table("abuse", "ten streams of one tenant beside another's abuse", columns, beside)] if beside else [])
-
-
-def _beside(figures: Figures, row: dict[str, Any]) -> tuple[str, ...]:
-    kind = row["case"]["abuse"]
-    p95 = [rows_of(figures, "delay_ms_p95", abuse=kind, beside=str(beside))[0]["value"] for beside in (False, True)]
-    told = ", ".join(f"{each['case']['status']} {each['value']:g} times" for each in rows_of(figures, "num_told", abuse=kind))
-    return kind, *(f"{value:.3g}" for value in p95), interval(row), f"{abuse.LIMIT:g}", told or "nothing"
+    return [Table("load", "a gateway before a STUB of a verifier, all on this machine", header, tuple(rows))] if rows else []
 
 
 def _size(case: Case) -> str:

@@ -7,13 +7,16 @@ Knows frames; knows nothing of what is made of the times.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import resource
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import grpc.aio
 import numpy as np
 
@@ -29,22 +32,30 @@ from cluster.gateway import GatewayServer
 from cluster.router import Router
 
 Serve = Callable[..., Awaitable[None]]
-Metadata = tuple[tuple[str, str], ...]
 _ACCEPTED = (101, 102, 103)
 _NODES = 24  # of a tree: what the demo's edges send over most links
 _PROMPT = tuple(range(64))
 _TREE = CoupledTree(len(_PROMPT), np.arange(_NODES) + 200, np.arange(_NODES) - 1)
+_LAST_S = 2.0
 _PAGE_BYTES = resource.getpagesize()
 
 
-def opening_frame() -> pb.EdgeFrame:
-    """Of a text that does not end."""
-    request = Request(_PROMPT, 1 << 19, 1, "", acceptance=Acceptance(COUPLED), decode_alone=True)
-    return pb.EdgeFrame(open=codec.pack_request(request))
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a caller trusts and shows, as PEM, and its token."""
 
+    ca: bytes
+    certificate: bytes
+    key: bytes
+    token: str
 
-def tree_frame(number: int) -> pb.EdgeFrame:
-    return pb.EdgeFrame(draft_tree=codec.pack_hint(Hint(number, _TREE, math.inf)))
+    @property
+    def credentials(self) -> grpc.ChannelCredentials:
+        by_tls = grpc.ssl_channel_credentials(self.ca, self.key, self.certificate)
+        return grpc.composite_channel_credentials(by_tls, grpc.access_token_call_credentials(self.token))
+
+    def channel(self, address: str, options: list[tuple[str, int]]) -> grpc.aio.Channel:
+        return grpc.aio.secure_channel(address, self.credentials, options=options)
 
 
 async def stub_verifier(serve: Serve) -> None:
@@ -106,16 +117,18 @@ def _resident_kb() -> float:
         return math.nan
 
 
-async def clients(serve: Serve) -> None:
-    """Streams to any address."""
+async def clients(serve: Serve, shown: Shown | None = None) -> None:
+    """Streams to any address: in plain text unless they show something."""
     channels: list[grpc.aio.Channel] = []
-    streams: list[_Stream] = []
+    streams: list[Stream] = []
 
-    async def open_(address: str, num_streams: int, num_connections: int, metadata: Metadata = ()) -> None:
+    async def open_(address: str, num_streams: int, num_connections: int) -> None:
         """Edges have a connection each; those of one device, or behind another gateway, share one."""
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
-        channels.extend(grpc.aio.insecure_channel(address, options=options) for _ in range(num_connections))
-        streams.extend(_Stream(channels[place % num_connections], metadata) for place in range(num_streams))
+        channels.extend(
+            shown.channel(address, options) if shown else grpc.aio.insecure_channel(address, options) for _ in range(num_connections)
+        )
+        streams.extend(Stream(channels[place % num_connections]) for place in range(num_streams))
         for stream in streams:
             await stream.open()
 
@@ -143,22 +156,23 @@ async def clients(serve: Serve) -> None:
         await close()
 
 
-class _Stream:
+class Stream:
     """One request."""
 
-    def __init__(self, channel: Any, metadata: Metadata) -> None:
-        self._channel, self._metadata = channel, metadata
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
         self._round, self._outbox = 0, Outbox()
 
     async def open(self) -> None:
-        self._call = self._channel.stream_stream(f"/{SERVICE}/Speculate")(metadata=self._metadata)
-        await self._call.write(self._outbox.seal(opening_frame()))
+        self._call = self._channel.stream_stream(f"/{SERVICE}/Speculate")()
+        request = Request(_PROMPT, 1 << 19, 1, "", acceptance=Acceptance(COUPLED), decode_alone=True)
+        await self._call.write(self._outbox.seal(pb.EdgeFrame(open=codec.pack_request(request))))
         await self._call.read()
 
     async def drive(self, due: float, interval: float, until: float) -> list[float]:
         """A round each `interval` seconds, or as soon after as the one before allows. Moments are on the system's monotonic clock."""
         delays = []
-        frame = tree_frame(1)
+        frame = pb.EdgeFrame(draft_tree=codec.pack_hint(Hint(1, _TREE, math.inf)))
         while due < until:
             await asyncio.sleep(max(due - time.monotonic(), 0.0))
             self._round += 1
@@ -168,6 +182,32 @@ class _Stream:
             delays.append(time.monotonic() - due)
             due += interval
         return delays
+
+    async def ask(self, rounds_per_s: float, until: float) -> None:
+        """As `drive`, and never reads."""
+        frame = pb.EdgeFrame(draft_tree=codec.pack_hint(Hint(1, _TREE, math.inf)))
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
+            async with asyncio.timeout(until - time.monotonic()):
+                while True:
+                    self._round += 1
+                    frame.draft_tree.round = self._round
+                    await self._call.write(self._outbox.seal(frame))
+                    await asyncio.sleep(1.0 / rounds_per_s)
+        await asyncio.sleep(max(until - time.monotonic(), 0.0))
+
+    async def ending(self) -> str:
+        """Reads at last: the name of the status, or that there is none."""
+        try:
+            async with asyncio.timeout(_LAST_S):
+                while isinstance(await self._call.read(), bytes):
+                    pass
+                code: grpc.StatusCode = await self._call.code()
+        except TimeoutError:
+            self._call.cancel()
+            return "still open"
+        except grpc.aio.AioRpcError as error:
+            code = error.code()
+        return code.name
 
     async def close(self) -> None:
         await self._call.write(self._outbox.seal(pb.EdgeFrame(close=pb.Close())))

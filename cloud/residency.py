@@ -28,6 +28,7 @@ class Residency:
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
         self._sessions: dict[Session, None] = {}
+        self._looked_for: set[Session] = set()  # a text that waits is looked for before each step, and is counted once
 
     @property
     def num_sessions(self) -> int:
@@ -39,6 +40,7 @@ class Residency:
     def remove(self, session: Session) -> None:
         """Its pages are given back. A session that is gone already is no error."""
         self._sessions.pop(session, None)
+        self._looked_for.discard(session)
         session.table.release()
 
     def recall(self, turns: Iterable[Turn]) -> None:
@@ -46,7 +48,9 @@ class Residency:
         for turn in turns:
             if not turn.session.table.num_reserved:
                 turn.session.table.adopt(turn.session.text, turn.session.tenant)
-                self._tally.num_looked_up += len(turn.session.text)
+                if turn.session not in self._looked_for:
+                    self._looked_for.add(turn.session)
+                    self._tally.num_looked_up += len(turn.session.text)
                 self._tally.num_found += turn.session.table.num_committed
 
     def num_due(self, waiting: Collection[Session]) -> int:
@@ -80,6 +84,7 @@ class Residency:
                 giver = self._giver(turn.session, waiting)
                 if giver is None:
                     return False
+                self._looked_for.discard(giver)
                 if giver in waiting:
                     waiting[giver].start_over()
                     self._tally.num_preemptions += 1

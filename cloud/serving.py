@@ -6,6 +6,7 @@ Knows nothing of what is served; imports no model, so that a gateway is light.
 from __future__ import annotations
 
 from typing import Any, TypeAlias
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -19,7 +20,7 @@ from cactus_core.wire.v1 import speculation_pb2 as pb
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Speculation"].full_name
-TENANT = "cactus-tenant"  # metadata in which a gateway tells a verifier for whom a stream is
+TENANT = "cactus-tenant"  # metadata in which a gateway tells a verifier for whom a stream is, percent-encoded: a name is any text
 SPELLED_OUT = "cactus-spelled-out"  # metadata of whoever has to know what stands of blocks that it does not read
 _NAMES = ("", SERVICE)  # health is asked of a server as a whole, or of its service
 
@@ -72,7 +73,7 @@ def tenant_of(context: Context) -> str:
     """Among whom steps are shared fairly: whom a gateway named, or else the caller's host."""
     for key, value in context.invocation_metadata() or ():
         if key == TENANT:
-            return str(value)
+            return unquote(str(value))
     return host_of(context)
 
 

@@ -119,7 +119,8 @@ class Gateway:
             await self._server.ready()
 
     async def report(self) -> GatewayReport:
-        here, num_replicas = ray.util.get_node_ip_address(), len(self._router.addresses)
+        # Its routes come before it listens, so that its first stream finds them; until it does it serves nobody.
+        here, num_replicas = ray.util.get_node_ip_address(), len(self._router.addresses) if self._endpoint else 0
         return GatewayReport(here, os.getpid(), self._endpoint, self._router.num_streams, num_replicas, is_retired=self._is_retired)
 
     async def metrics(self) -> list[Any]:

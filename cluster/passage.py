@@ -249,6 +249,8 @@ class Passage:
             async with self._speaking:
                 for said in self._resumption.unanswered():
                     await call.write(outbox.seal_payload(said))
+                    if self._num_torn:  # time to be told what was wrong with it
+                        await asyncio.sleep(_RETRY_S)
                 if self._edge_is_done:
                     await call.done_writing()
                 self._call, self._to_replica = call, outbox

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +24,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from cactus_core.errors import CactusError, Unavailable
 
+_REACH_S = 5.0
 _NAMESPACE = "cactus"  # where names of actors are those of one cluster, and no other program's
 
 
@@ -42,6 +44,7 @@ def connected(address: str | None, num_cpus: int | None = None) -> Iterator[None
 def _init(address: str | None, num_cpus: int | None) -> None:
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
+        _reach(address)
         ray.init(
             address=address or "local",
             namespace=_NAMESPACE,
@@ -51,12 +54,21 @@ def _init(address: str | None, num_cpus: int | None) -> None:
             logging_level=logging.ERROR,
             configure_logging=True,
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         line = str(error).split("\n")[0]
         hint = "; where it asks for a token, set RAY_AUTH_MODE=token" if address not in {None, "auto"} else ""
         raise Unavailable(f"no Ray cluster could be had at {address or 'this machine'}: {line}{hint}") from error
+    except SystemExit:  # of Ray's own handler, while it starts: who terminates us is told what termination.py tells
+        raise KeyboardInterrupt from None
     finally:
         signal.signal(signal.SIGTERM, on_terminate)  # Ray sets its own, which would end us before what we started
+
+
+def _reach(address: str | None) -> None:
+    """Raises `OSError` where nothing listens: Ray would try for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if host and "://" not in host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _REACH_S).close()
 
 
 def ray_address() -> str:

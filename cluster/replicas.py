@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 from typing import Any, TypeAlias
+from urllib.parse import quote
 
 import grpc.aio
 
@@ -58,7 +59,7 @@ class Replicas:
     def speculate(self, address: str, tenant: str) -> Call:
         """A new stream of frames as bytes, for that tenant, of the request that the task serves."""
         channel: Any = self._channel(address)  # whose type has no place for what leaves bytes as they are
-        call: Call = channel.stream_stream(_SPECULATE)(metadata=((TENANT, tenant), (SPELLED_OUT, "1"), (KEY, REQUEST.get())))
+        call: Call = channel.stream_stream(_SPECULATE)(metadata=((TENANT, quote(tenant)), (SPELLED_OUT, "1"), (KEY, REQUEST.get())))
         return call
 
     async def describe(self, address: str, timeout_s: float) -> pb.Description:

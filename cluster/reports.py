@@ -23,7 +23,9 @@ class ReplicaReport:
 
 @dataclass(frozen=True, slots=True)
 class GatewayReport:
-    """Of a gateway. It is to be reached at `endpoint`; one that `is_retired` serves no more, by its operator's wish."""
+    """Of a gateway. It is to be reached at `endpoint`: empty until it listens, as is its number of replicas. One that `is_retired`
+    serves no more, by its operator's wish.
+    """
 
     node: str
     pid: int

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from cactus_core.acceptance import Acceptance
 from cactus_core.errors import Damaged, LimitExceeded, Mismatch, Unavailable
+from cactus_core.request_log import facts
 from cactus_core.sampling import SamplingParams
 from cactus_core.session import Limits, Request, Served
 from edge.alone import DraftAlone
@@ -27,6 +28,7 @@ from edge.rounds import Origin, Round
 from edge.speculate import decode_alone, speculate
 from edge.summary import Summary
 from edge.tokenizer import Tokenizer
+from edge.tracing import Tracing, untraced
 from edge.tuning.plan import RowsPlan, TreePlan
 from edge.tuning.rows_tuner import RowsTuner
 from edge.tuning.tree_tuner import Objective, TreeTuner
@@ -59,8 +61,15 @@ class Client:
     What its tuners learn of endpoint, link and drafter outlives a request. One request at a time drafts with one drafter.
     """
 
-    def __init__(self, endpoint: Endpoint, tokenizer: Tokenizer, drafter: Drafter | None, drafting: Drafting | None = None) -> None:
-        self._endpoint = endpoint
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        tokenizer: Tokenizer,
+        drafter: Drafter | None,
+        drafting: Drafting | None = None,
+        tracing: Tracing = untraced,
+    ) -> None:
+        self._endpoint, self._traced = endpoint, tracing
         self._tokenizer = tokenizer
         self._drafter = drafter
         self._drafting = drafting or Drafting()
@@ -104,14 +113,16 @@ class Client:
         completion.summary.budget = None if math.isinf(acceptance.budget) else acceptance.budget
         writing = Writing(completion, self._tokenizer)
         started = time.monotonic()
-        async with aclosing(self._rounds(request, limits, completion)) as rounds:
-            async for done in rounds:
-                if done.tokens and done.tokens[0].origin is not Origin.UNVERIFIED:
-                    completion.rounds.append(done)
-                    completion.summary.add(done, time.monotonic() - started)
-                for token in done.tokens:
-                    for piece in writing.write(token):
-                        yield piece
+        with self._traced(completion) as round_ended:
+            async with aclosing(self._rounds(request, limits, completion)) as rounds:
+                async for done in rounds:
+                    if done.tokens and done.tokens[0].origin is not Origin.UNVERIFIED:
+                        completion.rounds.append(done)
+                        completion.summary.add(done, time.monotonic() - started)
+                        round_ended(done)
+                    for token in done.tokens:
+                        for piece in writing.write(token):
+                            yield piece
         completion.summary.speculation = self.explain(acceptance)
 
     def explain(self, acceptance: Acceptance = _DEFAULT) -> dict[str, object]:
@@ -149,8 +160,11 @@ class Client:
                     self._endpoint.open(asked, completion.request_id) as link,
                     aclosing(self._family(link, asked, limits, summary)) as rounds,
                 ):
+                    bytes_before = summary.num_bytes_up, summary.num_bytes_down
                     async for done in rounds:
                         backoff.succeeded()
+                        summary.num_bytes_up = bytes_before[0] + link.num_bytes_up
+                        summary.num_bytes_down = bytes_before[1] + link.num_bytes_down
                         summary.num_resumes += is_lost
                         is_lost = False
                         committed += [token.id for token in done.tokens]
@@ -168,7 +182,7 @@ class Client:
                 wait_s = backoff.failed(asked_s or 0.0)
                 if wait_s is None:
                     raise
-                _log.info("%s: trying again in %.2f s", error, wait_s)
+                _log.info("%s: trying again in %.2f s", error, wait_s, extra=facts(request=completion.request_id))
                 is_lost = True
                 async with aclosing(
                     self._meanwhile(_going_on(request, committed, spent), wait_s, alone, time.monotonic() - opened)

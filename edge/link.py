@@ -16,9 +16,9 @@ import grpc
 import grpc.aio
 
 from cactus_core.block import Block
-from cactus_core.errors import CactusError, Unavailable, error_for
+from cactus_core.errors import CactusError, LimitExceeded, Unavailable, error_for
 from cactus_core.request_log import KEY
-from cactus_core.session import Decision, Hint, Request, Served
+from cactus_core.session import Decision, Hint, Limits, Request, Served
 from cactus_core.wire import codec
 from cactus_core.wire.frames import Inbox, Outbox, cloud_frame
 from cactus_core.wire.v1 import speculation_pb2 as pb
@@ -26,6 +26,7 @@ from cactus_core.wire.v1 import speculation_pb2_grpc as pb_grpc
 from edge.credentials import Credentials
 
 CONNECT_TIMEOUT_S = 10.0
+_LIMITS = Limits()
 _END_TIMEOUT_S = 5.0
 # A link that is silent for so long is asked whether it still is one; a connection that was lost is soon tried again.
 _CHANNEL = [
@@ -190,11 +191,18 @@ class Link:
 
     def __init__(self, call: Call, *, padded: bool = False) -> None:
         self._call, self._outbox, self._inbox = call, Outbox(padded=padded), Inbox()
+        self.num_bytes_up = self.num_bytes_down = 0  # of frames
         self._reading: asyncio.Future[object] | None = None  # goes on where nobody waits for it any more
 
     async def send(self, message: pb.EdgeFrame) -> int:
-        """Returns the bytes of its frame. Mutates a message that is to be padded."""
+        """Returns the bytes of its frame. Mutates a message that is to be padded. Raises `LimitExceeded` for what no server takes: gRPC
+        would lose the status that says so.
+        """
         frame = self._outbox.seal(message)
+        self.num_bytes_up += len(frame)
+        if len(frame) > _LIMITS.max_frame_bytes:
+            most = _LIMITS.max_frame_bytes
+            raise LimitExceeded(f"a message of {len(frame)} bytes is over the {most} that servers take; shorten the prompt")
         await self._call.write(frame)
         return len(frame)
 
@@ -227,6 +235,7 @@ class Link:
         frame = await self._read()
         if not isinstance(frame, bytes):
             raise await _status_of(self._call)
+        self.num_bytes_down += len(frame)
         return cloud_frame(self._inbox.open(frame))
 
     async def _read(self) -> object:

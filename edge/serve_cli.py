@@ -36,6 +36,9 @@ def serve(
     token_file: TokenFileOption = None,
     insecure_tokens: InsecureTokensOption = False,  # a flag
     log: Annotated[LogFormat | None, typer.Option("--log", help="a line a request to standard error; default: warnings alone")] = None,
+    traces: Annotated[
+        str | None, typer.Option(help="OpenTelemetry exporter of a span a round: otlp_proto_http, console; default: none")
+    ] = None,
 ) -> None:
     """Serve OpenAI's API here, drafting for each request, until Ctrl-C."""
     from cactus_core.errors import InvalidInput
@@ -45,6 +48,7 @@ def serve(
     from edge.exporting.draft_folder import draft_folder
     from edge.link import Endpoint
     from edge.serving.server import ApiServer
+    from edge.tracing import Tracing, exported
 
     log_requests(log)
     if tokenizer is not None and not plain:
@@ -63,9 +67,9 @@ def serve(
         drafters = [drafter, *(drafter.twin() for _ in range((parallel or _DRAFTING) - 1))]
     sys.setswitchinterval(_SWITCH_S)
     there = Endpoint(*(endpoint or [DEFAULT_ENDPOINT]), credentials=Credentials(tls_ca, tls_cert, tls_key, token_file, insecure_tokens))
-    server = ApiServer(there, listen, folder, drafters, name=model_name, chat_template=chat_template)
 
-    async def until_interrupted() -> None:
+    async def until_interrupted(tracing: Tracing) -> None:
+        server = ApiServer(there, listen, folder, drafters, name=model_name, chat_template=chat_template, tracing=tracing)
         async with server.serving():
             print(f"serving {server.model} at {server.url}/v1, {len(drafters)} requests at once; Ctrl-C ends it", flush=True)
             print(f"try:  curl {server.url}/v1/completions -H 'Content-Type: application/json' \\", flush=True)
@@ -75,5 +79,6 @@ def serve(
                 loop.add_signal_handler(number, over.set)
             await over.wait()
 
-    asyncio.run(until_interrupted())
+    with exported(traces) as tracing:
+        asyncio.run(until_interrupted(tracing))
     raise KeyboardInterrupt

@@ -13,7 +13,8 @@ class Summary:
 
     `divergence` is the ledger's sum, in nats, and `budget` the most that it may come to; None where nobody set one. `num_resumes` is
     how often the link was lost and the text went on over another, `num_retracted` how many tokens that the draft wrote meanwhile did
-    not stand, `drafter_error` what stopped the drafter, and `speculation` what the tuner believed and chose in the end.
+    not stand, `drafter_error` what stopped the drafter, `num_bytes_up` and `num_bytes_down` what its frames came to, and `speculation`
+    what the tuner believed and chose in the end.
     """
 
     num_tokens: int = 0
@@ -32,6 +33,8 @@ class Summary:
     num_resumes: int = 0
     num_retracted: int = 0
     drafter_error: str = ""
+    num_bytes_up: int = 0
+    num_bytes_down: int = 0
     speculation: dict[str, object] = field(default_factory=dict)
 
     def add(self, done: Round, since_start_s: float) -> None:

@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 
 from cactus_core.errors import CactusError
+from cactus_core.request_log import facts, request_id_in
 from cloud.serving import SERVICE, Context
 from cloud.status import abort
 from cluster.access.admission import Admission
@@ -121,7 +122,8 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  
                 self._num_heard -= 1
 
     async def _refuse(self, context: Context, error: CactusError) -> NoReturn:
-        _log.info("refused %s: %s", network_of(context), error)
+        told = facts(request=request_id_in(context.invocation_metadata()), code=error.code)
+        _log.info("refused %s: %s", network_of(context), error, extra=told)
         await abort(context, error)
 
     def _adjust(self) -> None:

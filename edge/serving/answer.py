@@ -121,7 +121,8 @@ class Answer(Response):
         """Tells the caller, in the middle of a stream by an event; returns the status."""
         failed = ApiError.of(error)
         if failed.status >= 500:
-            _log.warning("a request failed: %s", error, exc_info=error if failed.status == 500 else None)
+            told = facts(request=str(self._envelope["id"]))
+            _log.warning("a request failed: %s", error, exc_info=error if failed.status == 500 else None, extra=told)
         if self._has_begun:
             await send({"type": "http.response.body", "body": _event(failed.record()) + _DONE, "more_body": False})
         else:

@@ -24,6 +24,7 @@ from edge.serving.chat_template import ChatTemplate
 from edge.serving.completions import CompletionShape
 from edge.serving.errors import ApiError, invalid, unknown_model
 from edge.serving.metrics import Metrics
+from edge.serving.playground import add_playground
 from edge.serving.schema import Asked, ChatRequest, CompletionRequest
 from edge.serving.seats import Seats
 from edge.tokenizer import Tokenizer
@@ -81,6 +82,8 @@ def make_app(serving: Serving) -> FastAPI:
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:
         return Response(serving.metrics.text(), media_type=serving.metrics.content_type)
+
+    add_playground(app)
 
     def refused(request: Request, error: Exception) -> JSONResponse:
         api_error = invalid(error.errors(), _REFUSED) if isinstance(error, RequestValidationError) else _api_error(error)

@@ -55,6 +55,7 @@ def cactus(choice: Choice, *, ledger: bool) -> dict[str, Any]:
         "divergence": math.fsum(token.divergence for token in completion.tokens),
         "num_resumes": summary.num_resumes,
         "drafter_error": summary.drafter_error,
+        "bytes": {"up": summary.num_bytes_up, "down": summary.num_bytes_down},
         "plan": summary.speculation,
         "times": {f"{name}_ms": 1e3 * getattr(summary, f"{name}_s") for name in ("ttft", "wall", "draft", "wait", "queue", "verify")},
     }

@@ -5,7 +5,7 @@ is refused too. Of a response only what is ours needs words. The last chunk with
 
     metrics: {speculative_decoding: {...}}      vLLM's shape (edge/serving/report.py), of a request with one choice that drafts
     cactus: {choices: [{index, seed, acceptance: {rule, relaxation, strength, budget, label}, divergence, num_resumes, drafter_error,
-                        plan, times: {ttft_ms, wall_ms, draft_ms, wait_ms, queue_ms, verify_ms}, ledger?}]}
+                        bytes: {up, down}, plan, times: {ttft_ms, wall_ms, draft_ms, wait_ms, queue_ms, verify_ms}, ledger?}]}
 
 `plan` is what the tuner believes and chose, `ledger` the nats of each token, where `speculation.ledger` asks for them. With
 `speculation.trace` every chunk that brings tokens, one a round, has, beside its `choices`,

@@ -14,14 +14,15 @@ from edge.drafting.drafter import Drafter
 from edge.link import Endpoint
 from edge.serving.errors import busy
 from edge.tokenizer import Tokenizer
+from edge.tracing import Tracing
 from edge.tuning.tree_tuner import Objective
 
 
 class Seat:
     """One drafter's place; of each objective a client, since what a tuner learns it learns for that."""
 
-    def __init__(self, endpoint: Endpoint, tokenizer: Tokenizer, drafter: Drafter | None) -> None:
-        self._endpoint, self._tokenizer, self._drafter = endpoint, tokenizer, drafter
+    def __init__(self, endpoint: Endpoint, tokenizer: Tokenizer, drafter: Drafter | None, tracing: Tracing) -> None:
+        self._endpoint, self._tokenizer, self._drafter, self._tracing = endpoint, tokenizer, drafter, tracing
         self._clients: dict[Objective | None, Client] = {}
 
     def client(self, objective: Objective | None) -> Client:
@@ -29,20 +30,20 @@ class Seat:
         if objective not in self._clients:
             drafting = Drafting() if objective is None else Drafting(objective=objective)
             drafter = None if objective is None else self._drafter
-            self._clients[objective] = Client(self._endpoint, self._tokenizer, drafter, drafting)
+            self._clients[objective] = Client(self._endpoint, self._tokenizer, drafter, drafting, self._tracing)
         return self._clients[objective]
 
 
 class Seats:
     """As many requests are admitted as there are `drafters`; their choices take turns in the seats."""
 
-    def __init__(self, endpoint: Endpoint, tokenizer: Tokenizer, drafters: Sequence[Drafter | None]) -> None:
+    def __init__(self, endpoint: Endpoint, tokenizer: Tokenizer, drafters: Sequence[Drafter | None], tracing: Tracing) -> None:
         self.num = len(drafters)
         self.num_requests = 0
         self.stopping = asyncio.Event()  # once it is set, what is under way ends with an error
         self._free: asyncio.LifoQueue[Seat] = asyncio.LifoQueue()  # the seat whose caches and tuner are freshest comes first
         for drafter in drafters:
-            self._free.put_nowait(Seat(endpoint, tokenizer, drafter))
+            self._free.put_nowait(Seat(endpoint, tokenizer, drafter, tracing))
 
     @contextmanager
     def admitted(self) -> Iterator[None]:

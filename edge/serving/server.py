@@ -23,6 +23,7 @@ from edge.serving.chat_template import ChatTemplate
 from edge.serving.metrics import Metrics
 from edge.serving.seats import Seats
 from edge.tokenizer import Tokenizer
+from edge.tracing import Tracing, untraced
 
 _GRACE_S = 2  # that answers under way have to end in, when the server is to stop
 
@@ -44,8 +45,10 @@ class ApiServer:
         *,
         name: str | None = None,
         chat_template: str | None = None,
+        tracing: Tracing = untraced,
     ) -> None:
         self._endpoint, self._listen, self._drafters, self._name = endpoint, listen, drafters, name
+        self._tracing = tracing
         self._tokenizer = Tokenizer.load(folder)
         self._template = ChatTemplate.load(folder, chat_template)
         self.model = ""
@@ -60,7 +63,7 @@ class ApiServer:
                 self.model = self._name or served.model
                 host, port = bound.getsockname()[:2]
                 self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-                seats = Seats(endpoint, self._tokenizer, self._drafters)
+                seats = Seats(endpoint, self._tokenizer, self._drafters, self._tracing)
                 app = make_app(Serving(self.model, served, endpoint, self._tokenizer, self._template, seats, Metrics()))
                 config = uvicorn.Config(
                     app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=_GRACE_S, loop="none"

@@ -353,3 +353,17 @@ def test_the_likeliest_tokens_come_with_each_token_when_asked_for(engine, qwen3)
     laws = torch.log_softmax(qwen3.logits([4, 9, *text])[1:-1] / 0.5, -1).topk(3)
     assert [[token for token, _ in likeliest] for likeliest in top] == laws.indices.tolist()
     assert np.allclose([[logprob for _, logprob in likeliest] for likeliest in top], laws.values, atol=1e-4)
+
+
+def test_a_text_that_waits_through_several_steps_is_looked_for_once(qwen3):
+    """Two prompts that share one step's budget: the second is in line while the first is read."""
+    engine = Engine(qwen3.target, num_pages=64, token_budget=16, num_free_tokens=16.0)
+    prompts = [[first] * 80 for first in (1, 2)]
+    engine.start()
+    try:
+        sessions = [engine.open(request_for(qwen3, prompt, max_tokens=1)) for prompt in prompts]
+        for answer in [engine.submit(session, 0, empty_block(80)) for session in sessions]:
+            answer.result(timeout=60)
+    finally:
+        engine.stop()
+    assert engine.tally.num_looked_up == 160

@@ -155,11 +155,14 @@ def test_two_hundred_abandoned_sessions_leave_nothing(qwen3):
         complete(engine, request_for(qwen3, [5], max_tokens=2), plain)
         gc.collect()
 
-    abandon(200)  # whatever is made on first use is made now
-    before = resident_kb()
-    abandon(200)
-    assert engine.num_free_pages == 64
-    assert resident_kb() - before < 4096
+    # Kernels are made for each size of step that comes for the first time, and chance decides which do: in the end none is new.
+    grown_kb = []
+    while not grown_kb or (grown_kb[-1] >= 4096 and len(grown_kb) < 6):
+        before = resident_kb()
+        abandon(200)
+        assert engine.num_free_pages == 64
+        grown_kb.append(resident_kb() - before)
+    assert grown_kb[-1] < 4096, grown_kb
     engine.stop()
     assert not engine._waiting.turns
     assert not engine._waiting.streams
