@@ -46,6 +46,7 @@ _FRAME_FAULTS = 0.02  # of frames
 _KILL_EVERY_S = 2.0  # after the one before serves again
 _LINK_EVERY_S = 0.5
 _HALF_OPEN_EVERY = 4  # of the times that it is drawn: each costs its edges fifteen seconds
+_LAST_WORDS_S = 2.0  # for tasks that were told to end and are not waited for
 _HEALTHY_S = 120.0  # until nothing is left: a gateway finds out within forty seconds that a connection is half open
 _CLOCK_JUMP_S = 3600.0
 _TEMPERATURE = 0.8
@@ -116,6 +117,7 @@ async def _run(num_requests: int, num_tokens: int, num_at_once: int) -> Figures:
         left = await _left(verifiers, gateways)
     left["processes"] = sum(part.is_running for part in (*verifiers, *gateways))
     left["ports"] = sum([await _answers(part.address) for part in (*verifiers, *gateways)])
+    await asyncio.sleep(_LAST_WORDS_S)
     left["tasks"] = sum(not _is_of_grpc(task) for task in asyncio.all_tasks() - before)
     case: Case = {"system": "cactus", "pair": "demo", "family": "coupled", "emulated": True, "clients": num_at_once, "tokens": num_tokens}
     figures.add(case, "num_requests", num_requests, "requests")
