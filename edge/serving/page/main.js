@@ -1,16 +1,25 @@
 // The page: what is asked, of whom, and who shows what comes. Everything else stands in its own module.
 
-import { Positions, showPlan, showSpent, showSums } from "./figures.js";
+import { Positions, Sums, showPlan, showSpent, showSums } from "./figures.js";
+import { withNextFrame } from "./frame.js";
 import { Pane } from "./pane.js";
-import { health, streamed } from "./stream.js";
+import { Failure, health, streamed } from "./stream.js";
 import { Timeline } from "./timeline.js";
 
 const HEALTH_EVERY_MS = 5000;
 const field = (name) => document.querySelector(`#${name}`);
-const drafted = new Pane(field("drafted"), showDetail);
-const alone = new Pane(field("alone"), showDetail);
-const timeline = new Timeline(field("timeline"));
+const HINT = field("detail").textContent;
+const timeline = new Timeline(field("timeline"), showRound);
 const positions = new Positions(field("positions"));
+const drafted = new Pane(field("drafted"), ["accepted", "corrected", "bonus", "decoded"], showToken);
+const alone = new Pane(field("alone"), ["decoded"], showToken);
+const drawSums = withNextFrame(() => {
+  showSums(field("sums"), sums.drafted, sums.alone, speedup);
+  showSpent(sums.drafted.divergence, budget);
+});
+let sums = { drafted: new Sums(), alone: new Sums() };
+let speedup = null;
+let budget = 0;
 let model = "";
 let running = null; // what stops it
 
@@ -23,7 +32,7 @@ addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) field("asked").requestSubmit();
   if (event.key === "Escape") stop();
 });
-showSums(field("sums"), {});
+drawSums();
 look();
 setInterval(look, HEALTH_EVERY_MS);
 
@@ -36,7 +45,7 @@ async function look() {
     shown.textContent = `${model}, ${told.requests} of ${told.most_requests} requests`;
   } catch (error) {
     shown.className = "ill";
-    shown.textContent = `the cloud cannot be reached: ${error.message}`;
+    shown.textContent = error.message;
   }
 }
 
@@ -46,61 +55,69 @@ function stop() {
 
 async function run() {
   if (running) return;
-  if (!model) await look();
   const stopping = (running = new AbortController());
-  field("run").disabled = true;
-  field("stop").disabled = false;
-  field("said").textContent = "";
-  drafted.clear(field("prompt").value);
-  alone.clear("");
-  timeline.clear();
-  positions.clear();
-  field("plan").replaceChildren();
-  const sums = { tokens: 0, rounds: 0, drafted: 0, accepted: 0, divergence: 0 };
+  begin();
   try {
-    const first = write(drafted, body(speculation()), stopping.signal, sums);
+    if (!model) await look();
+    if (!model) throw new Failure("The server has not answered yet: see that cactus serve runs and that its cloud can be reached.");
     const beside = field("beside").value;
-    field("alone").hidden = beside === "off";
+    const first = write(drafted, body(speculation()), stopping.signal, sums.drafted);
     if (beside === "after") await first;
-    const second = beside === "off" ? null : write(alone, body({ family: "none", trace: true }), stopping.signal, null);
+    const second = beside === "off" ? null : write(alone, body({ family: "none", trace: true }), stopping.signal, sums.alone);
     await Promise.all([first, second]);
+    if (second) speedup = drafted.tokensPerS / alone.tokensPerS;
   } catch (error) {
-    if (error.name !== "AbortError") {
-      stopping.abort();
-      field("said").textContent = error.message;
-    }
+    const isStopped = stopping.signal.aborted;
+    stopping.abort();
+    say(isStopped ? "Stopped." : error.message, !isStopped);
+    if (!isStopped && !(error instanceof Failure)) throw error; // the page's own fault, for the console
   } finally {
     running = null;
     field("run").disabled = false;
     field("stop").disabled = true;
-    if (drafted.tokensPerS && alone.tokensPerS) showSums(field("sums"), { ...sums, speedup: drafted.tokensPerS / alone.tokensPerS });
+    drawSums();
   }
 }
 
-async function write(pane, asked, signal, sums) {
+function begin() {
+  field("run").disabled = true;
+  field("stop").disabled = false;
+  field("alone").hidden = field("beside").value === "off";
+  say("", false);
+  showDetail(null);
+  sums = { drafted: new Sums(), alone: new Sums() };
+  speedup = null;
+  budget = Number(field("budget").value);
+  for (const pane of [drafted, alone]) pane.clear(field("prompt").value);
+  timeline.clear();
+  positions.clear();
+  field("plan").replaceChildren();
+  drawSums();
+}
+
+function say(text, isWrong) {
+  field("said").textContent = text;
+  field("said").classList.toggle("wrong", isWrong);
+}
+
+async function write(pane, asked, signal, into) {
   pane.clear(asked.prompt);
-  for await (const told of streamed(asked, signal)) {
-    if (told.tokens) {
-      pane.add(told.tokens);
-      if (sums) count(sums, told);
-    } else if (sums) {
-      sums.bytes = told.final.bytes;
-      showSums(field("sums"), sums);
-      showPlan(field("plan"), told.final.plan);
+  pane.isWriting = true;
+  try {
+    for await (const told of streamed(asked, signal)) {
+      if (told.tokens) {
+        into.add(told.tokens, told.round);
+        pane.add(told.tokens, pane === drafted ? timeline.add(told.round) : null);
+        if (pane === drafted) positions.add(told.round);
+      } else {
+        into.end(told.final);
+        if (pane === drafted) showPlan(field("plan"), told.final.plan, told.final.drafter_error);
+      }
+      drawSums();
     }
+  } finally {
+    pane.isWriting = false;
   }
-}
-
-function count(sums, { tokens, round }) {
-  sums.tokens += tokens.length;
-  sums.rounds += 1;
-  sums.drafted += round.num_drafted;
-  sums.accepted += round.num_accepted;
-  for (const token of tokens) sums.divergence += token.divergence;
-  timeline.add(round);
-  positions.add(round);
-  showSums(field("sums"), sums);
-  showSpent(sums.divergence, Number(field("budget").value));
 }
 
 function body(how) {
@@ -125,10 +142,25 @@ function speculation() {
   return asked;
 }
 
-function showDetail(token) {
-  const name = document.createElement("b");
-  name.textContent = JSON.stringify(token.text);
+function showToken(token) {
+  timeline.mark(token?.round ?? null);
+  if (!token) return showDetail(null);
   const logprob = token.logprob === null ? "–" : `${token.logprob.toFixed(3)} (${(100 * Math.exp(token.logprob)).toFixed(1)}%)`;
   const spent = token.divergence ? `, ${token.divergence.toFixed(4)} nats spent` : "";
-  field("detail").replaceChildren(name, `  id ${token.id}, ${token.origin}, logprob ${logprob}${spent}`);
+  const round = token.round === null ? "" : `, round ${token.round + 1}`;
+  showDetail(JSON.stringify(token.text), `${token.origin}, logprob ${logprob}${spent}, id ${token.id}${round}`);
+}
+
+function showRound(round, said) {
+  drafted.markRound(round);
+  if (round === null) showDetail(null);
+  else showDetail(said.split(":")[0], said.slice(said.indexOf(":") + 1));
+}
+
+function showDetail(name, told) {
+  field("detail").classList.toggle("told", name !== null);
+  if (name === null) return field("detail").replaceChildren(HINT);
+  const shown = document.createElement("b");
+  shown.textContent = name;
+  field("detail").replaceChildren(shown, ` ${told}`);
 }
