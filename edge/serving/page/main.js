@@ -8,7 +8,6 @@ import { Timeline } from "./timeline.js";
 
 const HEALTH_EVERY_MS = 5000;
 const field = (name) => document.querySelector(`#${name}`);
-const HINT = field("detail").textContent;
 const timeline = new Timeline(field("timeline"), showRound);
 const positions = new Positions(field("positions"));
 const drafted = new Pane(field("drafted"), ["accepted", "corrected", "bonus", "decoded"], showToken);
@@ -93,11 +92,13 @@ function begin() {
   positions.clear();
   field("plan").replaceChildren();
   drawSums();
+  field("drafted").scrollIntoView({ block: "nearest" }); // on a phone it stands below what is asked
 }
 
 function say(text, isWrong) {
   field("said").textContent = text;
   field("said").classList.toggle("wrong", isWrong);
+  if (isWrong) field("said").scrollIntoView({ block: "nearest" });
 }
 
 async function write(pane, asked, signal, into) {
@@ -158,8 +159,7 @@ function showRound(round, said) {
 }
 
 function showDetail(name, told) {
-  field("detail").classList.toggle("told", name !== null);
-  if (name === null) return field("detail").replaceChildren(HINT);
+  if (name === null) return field("detail").replaceChildren();
   const shown = document.createElement("b");
   shown.textContent = name;
   field("detail").replaceChildren(shown, ` ${told}`);
