@@ -73,6 +73,7 @@ def demo(
 def simulate(
     link: Annotated[str, typer.Option(help="profile of each edge's emulated link: perfect, near, regional or far")] = "regional",
     edges: Annotated[int, typer.Option(min=1, help="that are served at once")] = 2,
+    replicas: Annotated[int, typer.Option(min=1, help="verifiers behind the gateway")] = 1,
     verifier_delay_ms: Annotated[float, typer.Option(min=0.0, help="pad every step of the verifier to so long: EMULATED")] = 0.0,
     prompt: Annotated[list[str] | None, typer.Option(help="the text to go on from; repeatable, one an edge; default: some of ours")] = None,
     max_tokens: MaxTokensOption = 96,
@@ -89,7 +90,7 @@ def simulate(
     for file in (json_file, svg_file):
         _check_folder(file)
     prompts = tuple(prompt or PROMPTS)
-    options = SimulateOptions(link, edges, verifier_delay_ms, max_tokens, temperature, seed or 0, cuts, prompts)
+    options = SimulateOptions(link, edges, verifier_delay_ms, max_tokens, temperature, seed or 0, cuts, prompts, num_replicas=replicas)
     done = simulated(options)
     if json_file is not None:
         done.figures().write(json_file)

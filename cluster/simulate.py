@@ -1,4 +1,4 @@
-"""The whole system on one machine behind emulated links: a verifier, a gateway, and edges that are all served at once.
+"""The whole system on one machine behind emulated links: verifiers, a gateway, and edges that are all served at once.
 
 Every part is a process of its own, without Ray, but for the links, which are here. The same requests are decoded twice: by the cloud
 alone, then with drafts.
@@ -72,8 +72,11 @@ class SimulateOptions:
     num_cuts: int = 0
     prompts: tuple[str, ...] = PROMPTS
     tree: TreePlan | None = None
+    num_replicas: int = 1
 
     def __post_init__(self) -> None:
+        if self.num_replicas < 1:
+            raise InvalidInput(f"a gateway needs 1 or more replicas behind it, not {self.num_replicas}")
         if self.num_cuts > self._last_cut:
             raise InvalidInput(f"{self.max_tokens} tokens leave room for {self._last_cut} cuts, not {self.num_cuts}; raise --max-tokens")
 
@@ -96,6 +99,7 @@ class Simulated:
     def figures(self) -> Figures:
         asked, figures = self.options, Figures("simulate")
         case: Case = {"pair": "demo", "profile": asked.link, "temperature": asked.temperature, "clients": asked.num_edges}
+        case["replicas"] = asked.num_replicas
         self.comparison.count(figures, case | {"verifier_delay_ms": asked.verifier_delay_ms, "emulated": True})
         return figures
 
@@ -112,13 +116,15 @@ async def run_simulation(options: SimulateOptions) -> Simulated:
     """
     profile, console = profile_named(options.link), Console(highlight=False)
     async with AsyncExitStack() as stack:
-        with console.status("starting a verifier and a gateway ..."):
+        with console.status("starting verifiers and a gateway ..."):
             pad = ["--step-at-least-ms", str(options.verifier_delay_ms)] if options.verifier_delay_ms else []
-            verifier = await stack.enter_async_context(_part("verifier", "--listen", "127.0.0.1:0", "--device", "cpu", *pad))
-            replica = await _address("verifier", verifier)
-            gateway = await stack.enter_async_context(_part("gateway", "--listen", "127.0.0.1:0", "--replica", replica))
+            line = ("verifier", "--listen", "127.0.0.1:0", "--device", "cpu", *pad)
+            # All are started before the first is waited for: they load at once.
+            parts = {name: await stack.enter_async_context(_part(*line)) for name in _names(options.num_replicas)}
+            replicas = [flag for name, verifier in parts.items() for flag in ("--replica", await _address(name, verifier))]
+            gateway = await stack.enter_async_context(_part("gateway", "--listen", "127.0.0.1:0", *replicas))
             endpoint = await _address("gateway", gateway)
-        parts = {"verifier": verifier, "gateway": gateway}
+        parts["gateway"] = gateway
         with console.status("the cloud decodes alone ..."):
             alone = await _served(options, profile, endpoint, parts, plain=True)
         with console.status("the edges draft ..."):
@@ -127,6 +133,11 @@ async def run_simulation(options: SimulateOptions) -> Simulated:
     done = Simulated(options, found, _picture(options, profile, found))
     _print(console, done)
     return done
+
+
+def _names(num_replicas: int) -> list[str]:
+    """Of verifiers, in messages."""
+    return ["verifier"] if num_replicas == 1 else [f"verifier {number}" for number in range(1, num_replicas + 1)]
 
 
 async def _served(
@@ -243,7 +254,8 @@ def _print(console: Console, done: Simulated) -> None:
     delay_ms, found = done.options.verifier_delay_ms, done.comparison
     padded = f", emulated: each step padded to {delay_ms:g} ms" if delay_ms else ""
     console.print(Text(f"Link      {done.picture.link}"))
-    console.print(Text(f"Verifier  the demo target{padded}\n"))
+    several = f" on {done.options.num_replicas} replicas" if done.options.num_replicas > 1 else ""
+    console.print(Text(f"Verifier  the demo target{several}{padded}\n"))
     console.print(found.table(console.width))
     same = "Drafts changed no text." if not found.num_differing else f"{found.num_differing} texts differ from the cloud's alone."
     console.print(Text("\n".join((*_NOTES, same, "")), "dim"))

@@ -1,18 +1,22 @@
 """`cactus simulate` as a person runs it, and what it makes of what it measured."""
 
+import asyncio
 import contextlib
 import io
 import json
 import os
 import signal
+import socket
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 from rich.console import Console
 
 from cactus_core.errors import InvalidInput
+from cluster import simulate
 from cluster.comparison import Comparison, Sums, Taken
 from cluster.figures import Figures
 from cluster.simulate import SimulateOptions, run_simulation
@@ -117,6 +121,39 @@ def test_one_edge_is_simulated_with_table_picture_and_figures(cactus, tmp_path):
     assert value["cactus", "1", "down_bytes_per_token"] > 0
     assert value["cactus", "all", "speedup_vs_plain"] > 0
     assert cactus.left_running() == []
+
+
+async def test_several_replicas_stand_behind_the_gateway_and_each_verifies(monkeypatch, capsys):
+    def told(port):
+        lines = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text.splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith("cactus_emitted_tokens_total "))
+
+    emitted, part = [], simulate._part
+
+    @contextlib.asynccontextmanager
+    async def asked_before_its_end(*verb):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        own = ("--metrics", f"127.0.0.1:{port}") if verb[0] == "verifier" else ()
+        async with part(*verb, *own) as process:
+            yield process
+            if own:
+                emitted.append(await asyncio.to_thread(told, port))
+
+    monkeypatch.setattr(simulate, "_part", asked_before_its_end)
+    done = await run_simulation(replace(OPTIONS, max_tokens=8, num_replicas=2))
+    assert len(emitted) == 2
+    assert min(emitted) > 0
+    assert sum(emitted) >= sum(each.summary.num_tokens for each in (*done.comparison.drafted, *done.comparison.alone))
+    assert done.comparison.num_differing == 0
+    assert {row["case"]["replicas"] for row in done.figures().rows} == {2}
+    assert "the demo target on 2 replicas" in capsys.readouterr().out
+
+
+def test_a_gateway_without_replicas_is_refused():
+    with pytest.raises(InvalidInput, match="1 or more replicas behind it, not 0"):
+        replace(OPTIONS, num_replicas=0)
 
 
 @pytest.mark.slow

@@ -43,7 +43,8 @@ class Living:
             seats = [OnnxDrafter.load(DRAFT)]
             server = ApiServer(endpoint, "127.0.0.1:0", DRAFT, seats, name="target", chat_template="plain")
             await stack.enter_async_context(server.serving())
-            self.ports = {7800: gateway.port, 7802: gateway.port, 8000: int(server.url.rpartition(":")[2])}
+            edge = int(server.url.rpartition(":")[2])
+            self.ports = {7800: gateway.port, 7802: gateway.port, 8000: edge, 8001: edge, 8002: edge}
             self.is_up.set()
             await self.is_over.wait()
 
