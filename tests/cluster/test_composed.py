@@ -110,6 +110,8 @@ def test_text_comes_through_both_edges_and_nothing_stays(port_of):
         assert len(text) < len(whole)
         processes["link-far"] = far.enter_context(running("link-far", port_of, said, environment))
         assert text + "".join(pieces) == whole
+        told = httpx.get(f"http://127.0.0.1:{port_of['edge-far', '8000']}/metrics", timeout=30).text
+        assert float(re.findall(r"cactus_edge_resumes_total ([\d.]+)", told)[0]) >= 1  # the text had not ended before its link
 
         told = httpx.get(f"http://127.0.0.1:{port_of['head', '9464']}/metrics", timeout=30).text
         parts = dict(re.findall(r'cactus_part_up\{part="([\w-]+)"\} ([\d.]+)', told))
