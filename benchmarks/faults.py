@@ -224,7 +224,12 @@ async def _kill(verifiers: Sequence[Part], gateways: Sequence[Part], counts: Cou
         await asyncio.sleep(_KILL_EVERY_S)
         kind, parts = (("verifier killed", verifiers), ("gateway killed", gateways))[turn % 2]
         counts[kind] += 1
-        await parts[turn // 2 % 2].killed()
+        restarting = asyncio.create_task(parts[turn // 2 % 2].killed())
+        try:
+            await asyncio.shield(restarting)
+        except asyncio.CancelledError:  # all are to be there in the end, to be asked what they hold
+            await restarting
+            raise
         turn += 1
 
 
