@@ -55,7 +55,7 @@ async def abusers(serve: Serve, address: str, shown: Mapping[str, Shown]) -> Non
 
 async def _opened(channel: Any, endings: Endings) -> None:
     call = channel.stream_stream(_SPECULATE)(timeout=_TURN_S)
-    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+    with contextlib.suppress(grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError):
         await call.write(_OPENING)
         await call.done_writing()
         while isinstance(await call.read(), bytes):

@@ -186,7 +186,7 @@ class Stream:
     async def ask(self, rounds_per_s: float, until: float) -> None:
         """As `drive`, and never reads."""
         frame = pb.EdgeFrame(draft_tree=codec.pack_hint(Hint(1, _TREE, math.inf)))
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
+        with contextlib.suppress(grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError, TimeoutError):
             async with asyncio.timeout(until - time.monotonic()):
                 while True:
                     self._round += 1

@@ -89,7 +89,7 @@ class FaultyRelay:
             call.cancel()  # nothing to a call that has ended
 
     async def _pass_up(self, frames: AsyncIterator[bytes], call: Any) -> None:
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        with contextlib.suppress(grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError):
             try:
                 async for frame in self._marred(frames):
                     await call.write(frame)

@@ -37,7 +37,7 @@ _OWN_WORDS = "the verifier is "  # loading, or stopping
 _log = logging.getLogger(__name__)
 
 # How a call reports its own end, and how a write to one that has just ended fails.
-_ENDED = (grpc.aio.AioRpcError, asyncio.InvalidStateError)
+_ENDED = (grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError)  # what a call raises that ends while we write to it
 
 
 @dataclass(frozen=True, slots=True)

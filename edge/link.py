@@ -224,7 +224,8 @@ class Link:
 
     async def end(self) -> None:
         """Closes the stream: whatever happens to it now costs nobody anything. Gives up on a link that no longer is one."""
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
+        # gRPC lets its own `InternalError` out where the call ends while we say that we are done.
+        with contextlib.suppress(grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError, TimeoutError):
             async with asyncio.timeout(_END_TIMEOUT_S):
                 await self.send(pb.EdgeFrame(close=pb.Close()))
                 await self._call.done_writing()
