@@ -45,6 +45,16 @@ class AttentionPlan:
     written: Tensor
     attend: Attend
 
+    def write_and_attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Attention of one layer `[N, H, D]`, to what was written before and to `key` and `value` `[Hkv, N, D]`, which it writes.
+
+        `query` `[H, N, D]`.
+        """
+        keys, values = self.pool.keys[layer], self.pool.values[layer]
+        keys.index_copy_(1, self.written, key)
+        values.index_copy_(1, self.written, value)
+        return self.attend(query, keys, values, scale)
+
 
 def plan_attention(segments: Sequence[Segment], *, heads_per_kv_head: int) -> AttentionPlan:
     """The plan of a step. Each node sees its table's committed text, its ancestors and itself.
@@ -103,13 +113,11 @@ def paged_attention(
         if asked.get(name) is not None:
             raise Unsupported(f"attention with {name} is not supported; serve a model with plain full attention")
     layer: int = module.layer_idx  # type: ignore[assignment]  # an int in every model, which torch cannot know
-    keys, values = plan.pool.keys[layer], plan.pool.values[layer]
-    if key.shape[1::2] != keys.shape[::2] or value.shape[1::2] != values.shape[::2]:
+    own_shape = plan.pool.keys.shape[1::2]
+    if key.shape[1::2] != own_shape or value.shape[1::2] != own_shape:
         raise Unsupported("keys and values of unequal or changing shapes are not supported; serve a model with plain full attention")
-    keys.index_copy_(1, plan.written, key[0])
-    values.index_copy_(1, plan.written, value[0])
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return plan.attend(query[0], keys, values, scale)[None], None
+    return plan.write_and_attend(layer, query[0], key[0], value[0], scale)[None], None
 
 
 AttentionInterface.register(IMPLEMENTATION, paged_attention)

@@ -10,17 +10,44 @@ from torch import Tensor, nn
 
 
 class PackedLinear(nn.Module):
-    """What `linear` computes, to float rounding. It has no weight that anything else could read or train."""
+    """What `linears` compute of the same, their outputs one after the other, to float rounding. It has no weight that anything else could
+    read or train.
 
-    def __init__(self, linear: nn.Linear) -> None:
+    Besides by itself it can be had with the operation that a model has after it, which then costs no call and no pass over memory.
+    """
+
+    def __init__(self, *linears: nn.Linear) -> None:
+        """All have a bias, or none has."""
         super().__init__()
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self._packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())  # noqa: SLF001  # no public name
-        self._bias = None if linear.bias is None else linear.bias.detach()
+        weights = [linear.weight.detach() for linear in linears]
+        biases = [linear.bias.detach() for linear in linears if linear.bias is not None]
+        weight = weights[0] if len(weights) == 1 else torch.cat(weights)
+        self.out_features, self.in_features = weight.shape
+        self._packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)  # noqa: SLF001  # no public name
+        self._bias = torch.cat(biases) if biases else None
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., in_features]` to `[..., out_features]`."""
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")  # noqa: SLF001  # no public name
+        return self._then("none", x)
+
+    def silu(self, x: Tensor) -> Tensor:
+        """SiLU of what `forward` returns."""
+        return self._then("swish", x)
+
+    def plus(self, x: Tensor, other: Tensor) -> Tensor:
+        """What `forward` returns and `other`, of its shape."""
+        return self._with("add", x, other)
+
+    def times(self, x: Tensor, other: Tensor) -> Tensor:
+        """What `forward` returns times `other`, of its shape."""
+        return self._with("mul", x, other)
+
+    def _then(self, operation: str, x: Tensor) -> Tensor:
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, operation, [], "")  # noqa: SLF001  # as above
+        return y
+
+    def _with(self, operation: str, x: Tensor, other: Tensor) -> Tensor:
+        y: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, other, self._packed, self._bias, operation)  # noqa: SLF001  # as above
         return y
 
     def extra_repr(self) -> str:
@@ -28,20 +55,20 @@ class PackedLinear(nn.Module):
 
 
 def pack_linears(model: nn.Module) -> int:
-    """Replaces the model's linear layers in float32 on a CPU, where torch has the kernels; returns how many.
+    """Replaces those of the model's linear layers that `can_be_packed`; returns how many.
 
     A weight that nothing else holds is freed, so that memory grows by no more than those that are shared, as by tied embeddings.
-    Subclasses of `nn.Linear`, as quantised ones are, stay as they are.
     """
-    has_kernels: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if not has_kernels or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return 0
-    found = [(name, module) for name, module in model.named_modules() if type(module) is nn.Linear and _can_be_packed(module)]
+    found = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear) and can_be_packed(module)]
     for name, linear in found:
         model.set_submodule(name, PackedLinear(linear))
     return len(found)
 
 
-def _can_be_packed(linear: nn.Linear) -> bool:
+def can_be_packed(linear: nn.Linear) -> bool:
+    """Whether it is in float32 on a CPU, and torch has the kernels. Subclasses, as quantised layers are, cannot."""
+    has_kernels: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if type(linear) is not nn.Linear or not has_kernels or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
     weight = linear.weight
     return weight.device.type == "cpu" and weight.dtype == torch.float32 and type(weight) is nn.Parameter

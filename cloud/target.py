@@ -1,4 +1,5 @@
-"""The target: a Hugging Face causal language model, its code unmodified, run over packed segments of many sessions.
+"""The target: a Hugging Face causal language model run over packed segments of many sessions, by its own code or, where that is faster on a
+CPU, by ours, which is held against it.
 
 Knows models, tokens and trees of nodes; knows nothing of sampling, acceptance or the network. What cannot be rolled
 back or masked is refused: by cloud/checkpoint.py where the configuration tells, by a short trial here where it does not.
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -20,6 +22,7 @@ from cactus_core.errors import InvalidInput, LimitExceeded, Unsupported
 from cactus_core.fingerprint import fingerprint
 from cloud.attention import has_kernels, plan_attention
 from cloud.checkpoint import WORKS, load_checkpoint
+from cloud.dense_decoder import DenseDecoder
 from cloud.packed_linear import pack_linears
 from cloud.pages import PAGE_SIZE, PagePool, PageTable, reserve_all
 from cloud.segment import Ints, Segment, chain
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
     from cloud.captured import CapturedForwards  # needs Triton
 
 
+_ROUNDING = 1e-3  # of the largest logit: how far what is laid out anew may lie from what the model's own code computes
+
+
 class TargetModel:
     """A causal language model that reads and writes a paged pool.
 
@@ -36,11 +42,11 @@ class TargetModel:
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, model_id: str) -> None:
-        """Takes over a model that was made with `cactus_paged`, lays its weights out for a CPU, and tries it. Raises `Unsupported` when
+        """Takes over a model that was made with `cactus_paged`, tries it, and lays its weights out for a CPU. Raises `Unsupported` when
         it strays.
         """
         self._model: Any = model.eval()  # called as each model's own class would have it
-        pack_linears(model)
+        self._dense: DenseDecoder | None = None
         self._text_config = model.config.get_text_config()
         self.tokenizer = tokenizer
         self.model_id = model_id
@@ -49,7 +55,10 @@ class TargetModel:
         self.fingerprint = fingerprint(tokenizer.get_vocab())
         self.eos_token_ids = _eos_token_ids(model, tokenizer)
         self._captured: CapturedForwards | None = None
-        self._try()
+        found = self._try()
+        if self._lay_out() and not (self._try() - found).abs().max() <= _ROUNDING * found.abs().max():  # room for rounding, none for NaN
+            versions = f"transformers {transformers.__version__} and torch {torch.__version__}"
+            raise Unsupported(f"Cactus does not know how {versions} compute {model_id}; install earlier ones")
 
     @classmethod
     def load(cls, name_or_path: str, *, device: str = "cpu", dtype: torch.dtype | None = None) -> TargetModel:
@@ -150,18 +159,29 @@ class TargetModel:
             if logits is not None:
                 return logits
         plan = plan_attention(segments, heads_per_kv_head=self._heads_per_kv_head)
+        inputs = sent(tokens, self.device), sent(positions, self.device)
+        rows = None if wanted is None else sent(wanted, self.device)
+        if self._dense is not None:
+            return self._dense(*inputs, plan, rows)
         output = self._model(
-            input_ids=sent(tokens[None], self.device),
-            position_ids=sent(positions[None], self.device),
+            input_ids=inputs[0][None],
+            position_ids=inputs[1][None],
             use_cache=False,
             plan=plan,
-            logits_to_keep=0 if wanted is None else sent(wanted, self.device),  # 0: all
+            logits_to_keep=0 if rows is None else rows,  # 0: all
         )
         found: Tensor = output.logits[0]
         return found
 
-    def _try(self) -> None:
-        """Runs a chain and a tree, and looks whether the model kept to pages, masks, positions and the logits wanted."""
+    def _lay_out(self) -> bool:
+        """For a CPU; returns whether there was anything to lay out."""
+        if DenseDecoder.takes(self._model):
+            self._dense = DenseDecoder(self._model)
+            return True
+        return pack_linears(self._model) > 0
+
+    def _try(self) -> Tensor:
+        """The logits `[5, V]` of a chain and a tree. Looks whether the model kept to pages, masks, positions and the logits wanted."""
         pool = self.new_pool(2)
         # Not a number wherever the model has not written: it shows what was left out, and what was read that should not be.
         pool.keys.fill_(torch.nan)
@@ -179,6 +199,7 @@ class TargetModel:
         alike = torch.stack([logits[[2, 3, 4]], logits[[0, 0, 1]]]).float()
         if not (alike[0] - alike[1]).abs().max() <= 0.05 * alike.abs().max():  # room for bfloat16, none for NaN
             raise Unsupported(f"{self.model_id} does not keep to the tree it is given; {WORKS}")
+        return logits
 
 
 def _wanted(segments: Sequence[Segment]) -> Ints | None:

@@ -1,0 +1,118 @@
+"""What a CPU is spared of a decoder's operations changes none of its logits."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from cactus_core.errors import Unsupported
+from cloud.attention import IMPLEMENTATION
+from cloud.checkpoint import load_checkpoint
+from cloud.dense_decoder import DenseDecoder
+from cloud.pages import PageTable
+from cloud.segment import chain
+from cloud.target import TargetModel
+from tests.cloud.conftest import save_tokenizer
+
+pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN kernels here")
+
+SMALL = {
+    "vocab_size": 64,
+    "hidden_size": 48,
+    "intermediate_size": 40,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 2,
+}
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 32}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+
+
+def model_of(family: str, **special: Any) -> Any:
+    """Random weights, norms and biases included: those that models begin with would hide what is left out."""
+    torch.manual_seed(1)
+    config = AutoConfig.for_model(family, **SMALL | special)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=IMPLEMENTATION, dtype=torch.float32).eval()
+    for weights in model.requires_grad_(False).parameters():
+        weights.add_(torch.randn_like(weights), alpha=0.2)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("family", "special"),
+    [
+        ("llama", {}),
+        ("llama", {"attention_bias": True, "mlp_bias": True}),
+        ("llama", {"rope_parameters": LLAMA3, "head_dim": 16, "tie_word_embeddings": True}),
+        ("mistral", {"sliding_window": None}),
+        ("qwen2", {"rope_parameters": YARN}),
+        ("qwen3", {"head_dim": 12, "tie_word_embeddings": True}),
+        ("qwen3", {"rms_norm_eps": 0.3, "attention_bias": True}),
+    ],
+)
+@torch.inference_mode()
+def test_logits_are_those_of_the_models_own_code(tmp_path: Path, family: str, special: dict[str, Any]) -> None:
+    model = model_of(family, **special)
+    model.save_pretrained(tmp_path)
+    save_tokenizer(tmp_path)
+    model.set_attn_implementation("sdpa")
+    target = TargetModel.load(str(tmp_path))
+    assert target._dense is not None
+    tokens = np.random.default_rng(0).integers(0, SMALL["vocab_size"], 90)
+    found = target.forward([chain(PageTable(target.new_pool(6)), tokens, num_logits=50)])
+    expected = model(input_ids=torch.from_numpy(tokens)[None], use_cache=False).logits[0, -50:]
+    torch.testing.assert_close(found, expected, atol=2e-5 * float(expected.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("family", "special"),
+    [
+        ("gpt2", {}),
+        ("olmo2", {}),  # of which some norms come later
+        ("qwen3", {"hidden_act": "gelu"}),
+        ("llama", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}}),
+    ],
+)
+def test_other_decoders_keep_their_own_code(family: str, special: dict[str, Any]) -> None:
+    assert not DenseDecoder.takes(model_of(family, **special))
+    assert not DenseDecoder.takes(model_of("llama").bfloat16())
+
+
+def test_weights_that_were_laid_out_are_freed() -> None:
+    model = model_of("qwen3")
+    layer = model.model.layers[0]
+    weights = [weakref.ref(weight) for weight in (layer.self_attn.k_proj.weight, layer.mlp.up_proj.weight, model.lm_head.weight)]
+    del layer
+    decoder = DenseDecoder(model)
+    gc.collect()
+    assert decoder is not None
+    assert [weight() for weight in weights] == [None, None, None]
+
+
+def test_code_that_computes_anything_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model_of("qwen3").save_pretrained(tmp_path)
+    save_tokenizer(tmp_path)
+    model, tokenizer = load_checkpoint(str(tmp_path), torch.float32)
+    layer = type(model.model.layers[0])
+    own = layer.forward
+    monkeypatch.setattr(layer, "forward", lambda self, x, **rest: own(self, x, **rest) + 0.1 * x)  # as a later version might
+    with pytest.raises(Unsupported, match="install earlier ones"):
+        TargetModel(model, tokenizer, "changed")
