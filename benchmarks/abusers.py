@@ -25,6 +25,7 @@ from cactus_core.wire import codec
 from cactus_core.wire.frames import sealed
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cloud.serving import SERVICE
+from edge.link import CALL_ENDED
 
 STRANGER, EXPIRED, TENANT = "stranger", "expired", "greedy"  # who they are, by what they show
 FLOOD_PER_S = 500.0
@@ -55,7 +56,7 @@ async def abusers(serve: Serve, address: str, shown: Mapping[str, Shown]) -> Non
 
 async def _opened(channel: Any, endings: Endings) -> None:
     call = channel.stream_stream(_SPECULATE)(timeout=_TURN_S)
-    with contextlib.suppress(grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError):
+    with contextlib.suppress(*CALL_ENDED):
         await call.write(_OPENING)
         await call.done_writing()
         while isinstance(await call.read(), bytes):

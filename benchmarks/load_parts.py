@@ -30,6 +30,7 @@ from cactus_core.wire.v1 import speculation_pb2 as pb
 from cloud.serving import SERVICE, server_options
 from cluster.gateway import GatewayServer
 from cluster.router import Router
+from edge.link import CALL_ENDED
 
 Serve = Callable[..., Awaitable[None]]
 _ACCEPTED = (101, 102, 103)
@@ -186,7 +187,7 @@ class Stream:
     async def ask(self, rounds_per_s: float, until: float) -> None:
         """As `drive`, and never reads."""
         frame = pb.EdgeFrame(draft_tree=codec.pack_hint(Hint(1, _TREE, math.inf)))
-        with contextlib.suppress(grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError, TimeoutError):
+        with contextlib.suppress(*CALL_ENDED, TimeoutError):
             async with asyncio.timeout(until - time.monotonic()):
                 while True:
                     self._round += 1

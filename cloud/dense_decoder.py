@@ -7,7 +7,8 @@ Knows these architectures and a step's attention; knows nothing of sessions or o
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +50,7 @@ class DenseDecoder:
         self._layers = []
         while len(decoder.layers):  # each is freed before the next is laid out
             self._layers.append(_Layer(decoder.layers.pop(0)))
-        self._norm = _Norm(decoder.norm)
+        self._norm = _Norm.of(decoder.norm)
         self._head = PackedLinear(own.lm_head)
         own.lm_head = self._head
 
@@ -75,8 +76,12 @@ class _Layer:
         self._scale: float = attention.scaling
         self._head_dim: int = attention.head_dim
         self._num_heads, self._num_kv_heads = q.out_features // self._head_dim, k.out_features // self._head_dim
-        self._before_attention, self._before_mlp = _Norm(layer.input_layernorm), _Norm(layer.post_attention_layernorm)
-        self._qk_norm = _head_norm(attention, self._num_heads, self._num_kv_heads) if hasattr(attention, "q_norm") else None
+        self._before_attention, self._before_mlp = _Norm.of(layer.input_layernorm), _Norm.of(layer.post_attention_layernorm)
+        self._qk_norm: _Norm | None = None
+        if hasattr(attention, "q_norm"):  # queries and keys together, each head by the weight of its kind
+            kinds = (attention.q_norm, self._num_heads), (attention.k_norm, self._num_kv_heads)
+            by_head = torch.cat([norm.weight.detach().expand(num_heads, -1) for norm, num_heads in kinds])
+            self._qk_norm = _Norm(by_head, attention.q_norm.variance_epsilon)
         self._qkv, self._out = PackedLinear(q, k, v), PackedLinear(attention.o_proj)
         self._gate, self._up, self._down = PackedLinear(mlp.gate_proj), PackedLinear(mlp.up_proj), PackedLinear(mlp.down_proj)
 
@@ -94,20 +99,16 @@ class _Layer:
         return self._down.plus(self._up.times(read, self._gate.silu(read)), x)
 
 
+@dataclass(frozen=True, slots=True)
 class _Norm:
-    """Root mean square normalisation over the last axis."""
+    """Root mean square normalisation over the last axis. `weight` is of its length, or `[H, length]` for each of H heads."""
 
-    def __init__(self, norm: Any, weight: Tensor | None = None) -> None:
-        self._weight = norm.weight.detach() if weight is None else weight
-        self._epsilon: float = norm.variance_epsilon
+    weight: Tensor
+    epsilon: float
+
+    @classmethod
+    def of(cls, norm: Any) -> Self:
+        return cls(norm.weight.detach(), norm.variance_epsilon)
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self._weight.ndim == 1:
-            return rms_norm(x, self._weight.shape, self._weight, self._epsilon)
-        return rms_norm(x, self._weight.shape[-1:], None, self._epsilon).mul_(self._weight)
-
-
-def _head_norm(attention: Any, num_heads: int, num_kv_heads: int) -> _Norm:
-    """Of queries and keys together, each head by the weight of its kind."""
-    q, k = attention.q_norm.weight.detach(), attention.k_norm.weight.detach()
-    return _Norm(attention.q_norm, torch.cat([q.expand(num_heads, -1), k.expand(num_kv_heads, -1)]))
+        return rms_norm(x, x.shape[-1:], None, self.epsilon).mul_(self.weight)

@@ -20,6 +20,7 @@ import numpy as np
 
 from cactus_core.session import Limits
 from cloud.serving import SERVICE, Context, bind, server_options
+from edge.link import CALL_ENDED
 
 _STALL_S = 0.3
 _SPECULATE = f"/{SERVICE}/Speculate"
@@ -89,7 +90,7 @@ class FaultyRelay:
             call.cancel()  # nothing to a call that has ended
 
     async def _pass_up(self, frames: AsyncIterator[bytes], call: Any) -> None:
-        with contextlib.suppress(grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError):
+        with contextlib.suppress(*CALL_ENDED):
             try:
                 async for frame in self._marred(frames):
                     await call.write(frame)

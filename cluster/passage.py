@@ -24,6 +24,7 @@ from cluster.replicas import Call, Replicas
 from cluster.resumption import Resumption
 from cluster.router import Opening, Router
 from cluster.traffic import Traffic
+from edge.link import CALL_ENDED
 
 _OPEN_TIMEOUT_S = 10.0  # a replica answers Open before it reads the prompt
 _PATIENCE_S = 10.0  # how long a text that has begun waits for a replica
@@ -35,9 +36,6 @@ _LOST = "the verifier behind this gateway was lost in the middle of the request;
 _UNREACHED = "the verifier behind this gateway cannot be reached; try again in a few seconds"
 _OWN_WORDS = "the verifier is "  # loading, or stopping
 _log = logging.getLogger(__name__)
-
-# How a call reports its own end, and how a write to one that has just ended fails.
-_ENDED = (grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError)  # what a call raises that ends while we write to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +156,7 @@ class Passage:
             async with self._speaking:
                 self._resumption.sent(payload)
                 if self._call is not None:
-                    with contextlib.suppress(*_ENDED):  # whoever reads from the call learns why, and has it sent again elsewhere
+                    with contextlib.suppress(*CALL_ENDED):  # whoever reads from the call learns why, and has it sent again elsewhere
                         await self._call.write(self._to_replica.seal_payload(payload))
             while not self._resumption.has_room:
                 self._has_room = asyncio.get_running_loop().create_future()
@@ -166,7 +164,7 @@ class Passage:
         self._edge_is_done = True
         async with self._speaking:
             if self._call is not None:
-                with contextlib.suppress(*_ENDED):
+                with contextlib.suppress(*CALL_ENDED):
                     await self._call.done_writing()
 
     async def _pass_down(self) -> Ending:
@@ -209,7 +207,7 @@ class Passage:
                 if call is None:
                     down.cancel()
                 else:
-                    with contextlib.suppress(*_ENDED):
+                    with contextlib.suppress(*CALL_ENDED):
                         await call.write(self._to_replica.seal_payload(CLOSE))
                         await call.done_writing()
                 await asyncio.wait({down})
@@ -258,7 +256,7 @@ class Passage:
                 await self._tell(inbox.open(frame))
         except TimeoutError:
             return Ending(grpc.StatusCode.UNAVAILABLE, _UNREACHED)
-        except _ENDED:
+        except CALL_ENDED:
             return await Ending.of(call)
         except (Damaged, Unavailable) as error:  # what came from there is not what was sent, or cannot be read
             return Ending(grpc.StatusCode.UNAVAILABLE, str(error))

@@ -39,6 +39,8 @@ _CHANNEL = [
     ("grpc.min_reconnect_backoff_ms", 10_000),  # in spite of its name: how long one attempt may take
     ("grpc.max_reconnect_backoff_ms", 2_000),
 ]
+# How a call fails that is written to, or read, as it ends. gRPC lets an `InternalError` of its own out of `done_writing`.
+CALL_ENDED = (grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError)
 _CUT = "Internal error from Core"  # how grpc.aio names a write to a call that ends at that moment
 
 _SPECULATE = f"/{pb.DESCRIPTOR.services_by_name['Speculation'].full_name}/Speculate"
@@ -224,8 +226,7 @@ class Link:
 
     async def end(self) -> None:
         """Closes the stream: whatever happens to it now costs nobody anything. Gives up on a link that no longer is one."""
-        # gRPC lets its own `InternalError` out where the call ends while we say that we are done.
-        with contextlib.suppress(grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError, TimeoutError):
+        with contextlib.suppress(*CALL_ENDED, TimeoutError):
             async with asyncio.timeout(_END_TIMEOUT_S):
                 await self.send(pb.EdgeFrame(close=pb.Close()))
                 await self._call.done_writing()

@@ -19,22 +19,10 @@ from cloud.dense_decoder import DenseDecoder
 from cloud.pages import PageTable
 from cloud.segment import chain
 from cloud.target import TargetModel
-from tests.cloud.conftest import save_tokenizer
+from tests.cloud.conftest import SHAPE, VOCAB_SIZE, Pair, make_pair
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN kernels here")
 
-SMALL = {
-    "vocab_size": 64,
-    "hidden_size": 48,
-    "intermediate_size": 40,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
-    "bos_token_id": 0,
-    "eos_token_id": 1,
-    "pad_token_id": 2,
-}
 YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 32}
 LLAMA3 = {
     "rope_type": "llama3",
@@ -49,7 +37,7 @@ LLAMA3 = {
 def model_of(family: str, **special: Any) -> Any:
     """Random weights, norms and biases included: those that models begin with would hide what is left out."""
     torch.manual_seed(1)
-    config = AutoConfig.for_model(family, **SMALL | special)
+    config = AutoConfig.for_model(family, **SHAPE | {"num_key_value_heads": 2} | special)
     model = AutoModelForCausalLM.from_config(config, attn_implementation=IMPLEMENTATION, dtype=torch.float32).eval()
     for weights in model.requires_grad_(False).parameters():
         weights.add_(torch.randn_like(weights), alpha=0.2)
@@ -70,15 +58,11 @@ def model_of(family: str, **special: Any) -> Any:
 )
 @torch.inference_mode()
 def test_logits_are_those_of_the_models_own_code(tmp_path: Path, family: str, special: dict[str, Any]) -> None:
-    model = model_of(family, **special)
-    model.save_pretrained(tmp_path)
-    save_tokenizer(tmp_path)
-    model.set_attn_implementation("sdpa")
-    target = TargetModel.load(str(tmp_path))
-    assert target._dense is not None
-    tokens = np.random.default_rng(0).integers(0, SMALL["vocab_size"], 90)
-    found = target.forward([chain(PageTable(target.new_pool(6)), tokens, num_logits=50)])
-    expected = model(input_ids=torch.from_numpy(tokens)[None], use_cache=False).logits[0, -50:]
+    pair = make_pair(tmp_path, model_of(family, **special))
+    assert pair.target._dense is not None
+    tokens = np.random.default_rng(0).integers(0, VOCAB_SIZE, 90)
+    found = pair.target.forward([chain(PageTable(pair.target.new_pool(6)), tokens, num_logits=50)])
+    expected = pair.logits(tokens.tolist())[-50:]
     torch.testing.assert_close(found, expected, atol=2e-5 * float(expected.abs().max()), rtol=0)
 
 
@@ -107,10 +91,8 @@ def test_weights_that_were_laid_out_are_freed() -> None:
     assert [weight() for weight in weights] == [None, None, None]
 
 
-def test_code_that_computes_anything_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model_of("qwen3").save_pretrained(tmp_path)
-    save_tokenizer(tmp_path)
-    model, tokenizer = load_checkpoint(str(tmp_path), torch.float32)
+def test_code_that_computes_anything_else_is_refused(qwen3: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = load_checkpoint(str(qwen3.path), torch.float32)
     layer = type(model.model.layers[0])
     own = layer.forward
     monkeypatch.setattr(layer, "forward", lambda self, x, **rest: own(self, x, **rest) + 0.1 * x)  # as a later version might
