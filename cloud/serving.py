@@ -30,6 +30,7 @@ def server_options(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", limits.max_frame_bytes),
         ("grpc.so_reuseport", 0),  # without it a port in use would be shared in silence
         ("grpc.http2.bdp_probe", 0),  # as at the edge, which would answer each
+        ("grpc.enable_channelz", 0),  # its records of each connection, which nobody is shown
         # Edges ask every ten seconds whether a silent link still is one: gRPC would take that for an attack.
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.http2.ping_timeout_ms", 10_000),  # of every ping, a keepalive's too: gRPC would wait a minute

@@ -51,6 +51,8 @@ def cloud_frame(payload: bytes) -> pb.CloudFrame:
 class Outbox:
     """Seals what is sent in one direction of a stream. `padded`: the frames are of few sizes."""
 
+    __slots__ = "_num_sent", "_padded"
+
     def __init__(self, *, padded: bool = False) -> None:
         self._padded, self._num_sent = padded, 0
 
@@ -67,6 +69,8 @@ class Outbox:
 
 class Inbox:
     """Opens what comes in one direction of a stream."""
+
+    __slots__ = ("_num_read",)
 
     def __init__(self) -> None:
         self._num_read = 0
