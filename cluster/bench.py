@@ -36,7 +36,7 @@ class Benchmark(Protocol):
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="acceptance, gpu, link, plan, quality or verifier")],
+    name: Annotated[str, typer.Argument(help="abuse, acceptance, faults, gpu, link, load, plan, quality, serve or verifier")],
     quick: Annotated[bool, typer.Option("--quick", help="a look within a minute: wide intervals, fewer cases")] = False,  # noqa: FBT002  # a flag
     json_file: Annotated[Path | None, typer.Option("--json", help="write the figures to this file")] = None,
     target: Annotated[str | None, typer.Option(help="of quality: another target than the demo's; goes with --draft")] = None,
