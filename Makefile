@@ -18,7 +18,7 @@ demo: $(VENV)/.installed-demo
 test: check
 	$(BIN)/pytest
 
-test-all: check
+test-all: check $(VENV)/.installed-load
 	$(BIN)/pytest -m ""
 
 fuzz: $(VENV)/.installed-dev
@@ -54,6 +54,10 @@ $(VENV)/.installed-demo: pyproject.toml | $(VENV)/.made
 $(VENV)/.installed-docs: pyproject.toml | $(VENV)/.made
 	@echo "Installing what the documentation needs into $(VENV): some seconds."
 	@$(PIP_INSTALL) --editable '.[docs]'
+	@touch $@
+
+$(VENV)/.installed-load: pyproject.toml $(VENV)/.installed-dev
+	@$(PIP_INSTALL) --editable '.[load]'
 	@touch $@
 
 # `dev` holds all of `cluster` and `docs`, so that neither installs anything after the tests.

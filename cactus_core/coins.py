@@ -64,6 +64,18 @@ class SeededCoins:
         self._rows = np.broadcast_to(np.asarray(rows, dtype=np.uint64), self._seeds.shape[0])[:, None]
         self._sessions = np.arange(len(self._seeds))
         self._thrown: dict[tuple[Site, int], Floats] = {}
+        self._lanes: Floats = np.zeros((len(self._seeds), 0))  # of the coins for lengths
+
+    def throw_ahead(self, num_lengths: int) -> None:
+        """Throws what a decision throws once, all in one: the coins for `num_lengths` lengths, and those for the token after them.
+
+        It changes nothing but when: whoever waits for laws has the time.
+        """
+        places = [*[_place(Site.ACCEPT, 0)] * num_lengths, _place(Site.CORRECT, 0), _place(Site.OFF_SUPPORT, 0)]
+        lanes = np.array([*range(num_lengths), 0, 0], dtype=np.uint64)
+        thrown = uniform((self._bases, lanes[None, :], self._rows, np.array(places)[None, :]), self._seeds)
+        self._lanes = thrown[:, :num_lengths]
+        self._thrown[Site.CORRECT, 0], self._thrown[Site.OFF_SUPPORT, 0] = thrown[:, -2:-1], thrown[:, -1:]
 
     def uniform(self, site: Site, depth: int) -> Floats:
         """The number in [0, 1), `[B]`, that `draw` inverts: for whoever holds the weights elsewhere."""
@@ -76,7 +88,10 @@ class SeededCoins:
         return np.asarray(self._thrown[site, start][self._sessions, depth - start])
 
     def flip(self, probability: Floats, site: Site, depth: int) -> Bools:
-        lanes, on = np.arange(probability.shape[1], dtype=np.uint64)[None, :], self._sessions
+        num_lanes, on = probability.shape[1], self._sessions
+        if (site, depth) == (Site.ACCEPT, 0) and num_lanes <= self._lanes.shape[1]:
+            return np.asarray(self._lanes[on, :num_lanes] < probability)
+        lanes = np.arange(num_lanes, dtype=np.uint64)[None, :]
         return np.asarray(uniform((self._bases[on], lanes, self._rows[on], _place(site, depth)), self._seeds[on]) < probability)
 
     def draw(self, weights: Floats, site: Site, depth: int) -> Ints:

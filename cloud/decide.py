@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cactus_core.block import Block
 from cactus_core.coins import Ints, SeededCoins, Site
 from cactus_core.penalties import Edits, Penalties, paths_to_nodes
 from cactus_core.session import Likeliest
@@ -34,6 +35,9 @@ def decide_all(logits: Tensor, ballots: Sequence[Ballot]) -> list[Outcome]:
     first_row = np.cumsum(num_rows) - num_rows
     laws = TargetLaws(logits, [ballot.request.sampling for ballot in ballots], num_rows, _edits(ballots, first_row))
     coins = SeededCoins([ballot.request.seed for ballot in ballots], [ballot.drafts.base for ballot in ballots])
+    lengths = [1 + ballot.drafts.length for ballot in ballots if isinstance(ballot.drafts, Block)]
+    if lengths:  # no trees alone, which have their noise
+        coins.throw_ahead(max(lengths))  # a GPU is still at the logits
     standing = _standing(laws, ballots, first_row, coins)
     rows = [(first, *(first + 1 + node for node in each.nodes)) for first, each in zip(first_row.tolist(), standing, strict=True)]
     tokens, logprobs = _emitted(laws, standing, rows, coins)
@@ -93,17 +97,10 @@ def _emitted(
 
 def _drawn(laws: TargetLaws, rows: Ints, off: Sequence[Ints], coins: SeededCoins) -> Tensor:
     """Tokens `[n]`, each outside its own `off` (nothing, where a block stands whole)."""
-    at = coins.uniform(Site.OFF_SUPPORT, 0)
-    tokens = torch.empty(len(rows), dtype=torch.int64, device=laws.device)
-    whole, outside = np.flatnonzero([not len(support) for support in off]), np.flatnonzero([len(support) for support in off])
-    if whole.size:
-        tokens[laws.on(whole)] = laws.draw(rows[whole], at[whole])
-    if outside.size:
-        supports = np.full((len(outside), max(map(len, off))), laws.vocab_size)
-        for own, n in zip(supports, outside.tolist(), strict=True):
-            own[: len(off[n])] = off[n]
-        tokens[laws.on(outside)] = laws.draw_outside(rows[outside], supports, at[outside])
-    return tokens
+    supports = np.full((len(rows), max(map(len, off))), laws.vocab_size)
+    for own, support in zip(supports, off, strict=True):
+        own[: len(support)] = support
+    return laws.draw_outside(rows, supports, coins.uniform(Site.OFF_SUPPORT, 0))
 
 
 def _likeliest(laws: TargetLaws, asked: Sequence[int], rows: Sequence[tuple[int, ...]]) -> list[tuple[Likeliest, ...]]:

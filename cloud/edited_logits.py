@@ -24,7 +24,7 @@ class EditedLogits:
         self.num_rows, self.vocab_size = logits.shape
         self.device = logits.device
         edits = [(first, each) for first, each in edits if each.toll.size]
-        self._is_edited = bool(edits)
+        self.is_edited = bool(edits)
         if edits:
             self._note(edits)
 
@@ -55,7 +55,7 @@ class EditedLogits:
         else:
             part = self._logits[sent(rows, self.device)]
         found = part.float()
-        if not self._is_edited:
+        if not self.is_edited:
             return found
         num_edits = self._start[rows + 1] - self._start[rows]
         if not num_edits.any():
@@ -70,7 +70,7 @@ class EditedLogits:
     def at(self, rows: Tensor, ids: Tensor) -> Tensor:
         """`[n, S]` float32: of each of `rows` `[n]` the tokens `ids` `[n, S]`."""
         found = self._logits[rows[:, None], ids].float()
-        if not self._is_edited:
+        if not self.is_edited:
             return found
         keys = rows[:, None] * self.vocab_size + ids
         place = torch.searchsorted(self._keys, keys).clamp_(max=len(self._keys) - 1)

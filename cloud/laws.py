@@ -9,6 +9,7 @@ Knows logits and sampling parameters; knows nothing of sessions, drafts or coins
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,9 @@ from cloud.noise import gumbel, whole_gumbel
 from cloud.transfer import sent
 
 # Numbers in a temporary: few enough for a processor's cache, many enough to keep a GPU busy.
-_CHUNK, _CHUNK_ON_GPU = 1 << 20, 1 << 25
+_CHUNK, _CHUNK_ON_GPU = 1 << 17, 1 << 25
 _NOISE = 8  # how many numbers of a temporary one of noise costs: it is float64, and made of several int64
+_HAS_KERNELS = find_spec("triton") is not None
 # Weights are summed by so many tokens, so that a draw looks at V / 256 sums and at 256 tokens.
 _BLOCK = 256
 
@@ -59,8 +61,13 @@ class TargetLaws:
         self._highest = torch.empty_like(self._temperature)
         self._edges = Edges.below_all(len(of), self.vocab_size, self.device)
         self._scale = torch.empty((len(of), 1), dtype=torch.float64, device=self.device)
-        for rows in self._chunks(self._is_whole):
-            self._measure(rows, None)
+        if logits.is_cuda and _HAS_KERNELS and not self._logits.is_edited:
+            from cloud.law_kernels import measured
+
+            self._highest, self._scale = measured(logits, self._temperature)
+        else:
+            for rows in self._chunks(self._is_whole):
+                self._measure(rows, None)
         cuts = Cuts.asked_by(params, self.vocab_size)
         for rows in self._chunks(self._is_cut):
             self._measure(rows, cuts.of(of[rows]))

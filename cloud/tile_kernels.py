@@ -14,7 +14,10 @@ from torch import Tensor
 from cloud.pages import PAGE_SIZE
 from cloud.tiles import TILE_FIELDS, TILE_ROWS
 
-_BLOCK = 64  # positions that are read at a time
+_BLOCK_BYTES = 1 << 14  # of keys that are read at a time: with as many values, and both twice, in a multiprocessor's own memory
+_BLOCK, _NODES = 64, 32  # positions of the text, and nodes, that are read at a time, at most
+_IN_FLIGHT = 2  # blocks: the next is on its way while one is attended to
+_LOG2_E = 1.4426950408889634
 
 
 def attend_tiles(
@@ -29,12 +32,13 @@ def attend_tiles(
     split, padded_dim = num_splits > 1, max(16, triton.next_power_of_2(head_dim))  # a product needs 16 of everything
     parts = torch.empty(num_splits, num_rows, num_heads, head_dim, dtype=torch.float32, device=query.device) if split else out
     weights = torch.empty(num_splits, num_rows, num_heads, dtype=torch.float32, device=query.device) if split else out
+    block = min(_BLOCK, max(PAGE_SIZE, _BLOCK_BYTES // (padded_dim * keys.element_size())))
     grid = (len(work), num_kv_heads, num_splits)
     _attend[grid](
         query, keys, values, parts, weights, work, pages, masks,
-        scale, query.stride(0), query.stride(1), keys.stride(0), keys.stride(1), masks.stride(0), num_rows,
-        NUM_HEADS=num_heads, GROUP=num_heads // num_kv_heads, DIM=head_dim, DIM_PADDED=padded_dim,
-        ROWS=TILE_ROWS, BLOCK=_BLOCK, PAGE=PAGE_SIZE, FIELDS=TILE_FIELDS, SPLITS=num_splits, num_warps=4,
+        scale * _LOG2_E, query.stride(0), query.stride(1), keys.stride(0), keys.stride(1), masks.stride(0), num_rows,
+        NUM_HEADS=num_heads, GROUP=num_heads // num_kv_heads, DIM=head_dim, DIM_PADDED=padded_dim, ROWS=TILE_ROWS,
+        BLOCK=block, NODES=min(_NODES, block), PAGE=PAGE_SIZE, FIELDS=TILE_FIELDS, SPLITS=num_splits, IN_FLIGHT=_IN_FLIGHT, num_warps=4,
     )  # fmt: skip
     if split:
         _merge[num_rows, num_heads](
@@ -47,9 +51,10 @@ def attend_tiles(
 def _attend(
     query, keys, values, out, weights, work, pages, masks,
     scale, query_head, query_row, kv_head_stride, kv_slot_stride, mask_words, num_rows,
-    NUM_HEADS: tl.constexpr, GROUP: tl.constexpr, DIM: tl.constexpr, DIM_PADDED: tl.constexpr,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, PAGE: tl.constexpr, FIELDS: tl.constexpr, SPLITS: tl.constexpr,
+    NUM_HEADS: tl.constexpr, GROUP: tl.constexpr, DIM: tl.constexpr, DIM_PADDED: tl.constexpr, ROWS: tl.constexpr,
+    BLOCK: tl.constexpr, NODES: tl.constexpr, PAGE: tl.constexpr, FIELDS: tl.constexpr, SPLITS: tl.constexpr, IN_FLIGHT: tl.constexpr,
 ) -> None:  # fmt: skip
+    """Weights are powers of 2: `scale` says so."""
     tile = work + tl.program_id(0) * FIELDS
     num_nodes = tl.load(tile + 1)
     if num_nodes == 0:  # padding
@@ -63,28 +68,48 @@ def _attend(
     dim = tl.arange(0, DIM_PADDED)
     is_dim = dim < DIM
     q = tl.load(query + head[:, None] * query_head + row[:, None] * query_row + dim, mask=is_row[:, None] & is_dim, other=0.0)
+    keys += kv_head.to(tl.int64) * kv_head_stride
+    values += kv_head.to(tl.int64) * kv_head_stride
+    pages += first_page
     highest = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     summed = tl.zeros([ROWS, DIM_PADDED], tl.float32)
     span = tl.cdiv(tl.cdiv(num_seen, SPLITS), BLOCK) * BLOCK
-    stop = tl.minimum(num_seen, (split + 1) * span)
-    for start in range(split * span, stop, BLOCK):
-        position = start + tl.arange(0, BLOCK)
-        is_seen = position < stop
-        slot = tl.load(pages + first_page + position // PAGE, mask=is_seen, other=0).to(tl.int64) * PAGE + position % PAGE
-        at = kv_head.to(tl.int64) * kv_head_stride + slot[:, None] * kv_slot_stride + dim
+    first = split * span
+    stop = tl.minimum(num_seen, first + span)
+    # The text, which every node sees: whole pages at a time.
+    text_stop = tl.minimum(stop, num_committed)
+    for start in tl.range(first, text_stop, BLOCK, num_stages=IN_FLIGHT):
+        is_seen = start + tl.arange(0, BLOCK) < text_stop
+        number = start // PAGE + tl.arange(0, BLOCK // PAGE)
+        page = tl.load(pages + number, mask=number * PAGE < text_stop, other=0)
+        slot = tl.reshape(page[:, None] * PAGE + tl.arange(0, PAGE)[None, :], [BLOCK]).to(tl.int64)
+        at = slot[:, None] * kv_slot_stride + dim
         k = tl.load(keys + at, mask=is_seen[:, None] & is_dim, other=0.0)
-        scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
+        v = tl.load(values + at, mask=is_seen[:, None] & is_dim, other=0.0)
+        scores = tl.where(is_seen[None, :], tl.dot(q, tl.trans(k), input_precision="ieee") * scale, float("-inf"))
+        rising = tl.maximum(highest, tl.max(scores, 1))
+        weight = tl.exp2(scores - rising[:, None])
+        shrink = tl.exp2(highest - rising)
+        summed = summed * shrink[:, None] + tl.dot(weight.to(v.dtype), v, input_precision="ieee")
+        total = total * shrink + tl.sum(weight, 1)
+        highest = rising
+    # The nodes after it, of which each sees its own.
+    for start in tl.range(tl.maximum(first, num_committed), stop, NODES, num_stages=1):
+        position = start + tl.arange(0, NODES)
+        is_seen = position < stop
+        slot = tl.load(pages + position // PAGE, mask=is_seen, other=0).to(tl.int64) * PAGE + position % PAGE
+        at = slot[:, None] * kv_slot_stride + dim
+        k = tl.load(keys + at, mask=is_seen[:, None] & is_dim, other=0.0)
+        v = tl.load(values + at, mask=is_seen[:, None] & is_dim, other=0.0)
         node = position - num_committed
-        is_node = is_seen & (node >= 0)
-        words = tl.load(masks + row[:, None] * mask_words + node // 32, mask=is_row[:, None] & is_node, other=0)
-        is_visible = (is_seen & (node < 0)) | (((words >> (node % 32)) & 1) == 1)
-        scores = tl.where(is_visible, scores, float("-inf"))
+        words = tl.load(masks + row[:, None] * mask_words + node // 32, mask=is_row[:, None] & is_seen, other=0)
+        scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
+        scores = tl.where(((words >> (node % 32)) & 1) == 1, scores, float("-inf"))
         rising = tl.maximum(highest, tl.max(scores, 1))
         above = tl.where(rising == float("-inf"), 0.0, rising)  # nothing is visible yet: without it -inf less -inf
-        weight = tl.exp(scores - above[:, None])
-        shrink = tl.exp(highest - above)
-        v = tl.load(values + at, mask=is_seen[:, None] & is_dim, other=0.0)
+        weight = tl.exp2(scores - above[:, None])
+        shrink = tl.exp2(highest - above)
         summed = summed * shrink[:, None] + tl.dot(weight.to(v.dtype), v, input_precision="ieee")
         total = total * shrink + tl.sum(weight, 1)
         highest = rising
@@ -93,7 +118,7 @@ def _attend(
     if SPLITS > 1:
         place += split * num_rows * NUM_HEADS
         seen_any = total > 0.0
-        tl.store(weights + place, tl.where(seen_any, highest + tl.log(tl.where(seen_any, total, 1.0)), float("-inf")), mask=is_row)
+        tl.store(weights + place, tl.where(seen_any, highest + tl.log2(tl.where(seen_any, total, 1.0)), float("-inf")), mask=is_row)
     tl.store(out + place.to(tl.int64)[:, None] * DIM + dim, mean.to(out.dtype.element_ty), mask=is_row[:, None] & is_dim)
 
 
@@ -106,7 +131,7 @@ def _merge(
     dim = tl.arange(0, DIM_PADDED)
     at = tl.arange(0, SPLITS) * num_rows * NUM_HEADS + place
     weight = tl.load(weights + at)
-    weight = tl.exp(weight - tl.max(weight, 0))
+    weight = tl.exp2(weight - tl.max(weight, 0))
     part = tl.load(parts + at.to(tl.int64)[:, None] * DIM + dim, mask=dim < DIM, other=0.0)
     mean = tl.sum(part * weight[:, None], 0) / tl.sum(weight, 0)
     tl.store(out + place.to(tl.int64) * DIM + dim, mean.to(out.dtype.element_ty), mask=dim < DIM)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cloud.checkpoint import load_checkpoint
 from cloud.pages import PageTable
 from cloud.segment import Segment, chain
 from tests.cloud.conftest import VOCAB_SIZE, Pair
@@ -23,7 +24,8 @@ def steps(pair: Pair, *, captured: bool) -> list[torch.Tensor]:
     if captured:
         pool.keys.fill_(torch.nan)  # what padding writes is read by nobody
         pool.values.fill_(torch.nan)
-        target._captured = CapturedForwards(target._model, pool, target._heads_per_kv_head)
+        model, _ = load_checkpoint(str(pair.path), torch.float32)  # a CPU's own layout of the weights is no model's any more
+        target._captured = CapturedForwards(model.eval(), pool, target._heads_per_kv_head)
     long, short = PageTable(pool), PageTable(pool)
     random = np.random.default_rng(0)
     logits = []

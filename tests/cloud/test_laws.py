@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
@@ -100,6 +102,22 @@ def test_rows_are_shaped_as_transformers_shapes_them(temperature, top_k, top_p, 
         warped = MinPLogitsWarper(min_p)(None, warped)
     ours = dense(TargetLaws(logits.to(device), [SamplingParams(temperature, top_k, top_p, min_p)] * 64), 64)
     np.testing.assert_allclose(ours, warped.softmax(-1).numpy(), atol=1e-6)
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton, whose interpreter runs a GPU's kernels on a CPU")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_one_reading_of_a_row_finds_its_highest_and_the_share_of_that(dtype, device):
+    from cloud.law_kernels import measured
+
+    logits = torch.randn(6, 9000, generator=torch.Generator().manual_seed(0)) * 4
+    logits[:, 100:8300] -= 5.0  # so that lanes meet what is higher, and lower, later
+    logits[2:4, 5:8990] = -torch.inf  # whole lanes of it
+    logits = logits.to(dtype).to(device)
+    temperature = torch.tensor([[1.0], [0.7], [1.0], [1e-3], [2.0], [100.0]], device=device)
+    highest, share = measured(logits, temperature)
+    assert torch.equal(highest, logits.float().amax(-1, keepdim=True))
+    expected = (logits.double() / temperature).softmax(-1).amax(-1, keepdim=True)
+    torch.testing.assert_close(share, expected, rtol=1e-5, atol=0.0)
 
 
 def test_a_nucleus_wider_than_expected_is_found_by_looking_further(monkeypatch):

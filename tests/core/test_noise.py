@@ -64,3 +64,15 @@ def test_coins_thrown_for_several_depths_and_sessions_at_once_are_those_of_each_
             some = coins.of(np.array([2, 0])).of(np.array([1, 0])).uniform(site, depth)
             place = site << 16 | depth
             assert some.tolist() == [float(uniform((10, 0, 0, place), 3)), float(uniform((30, 0, 2, place), 5))]
+
+
+def test_coins_thrown_ahead_are_those_thrown_when_they_are_wanted():
+    ahead, later = (SeededCoins([3, 4, 5], [10, 20, 30], [0, 1, 2]) for _ in range(2))
+    ahead.throw_ahead(5)
+    for num_lengths in (2, 5, 9):  # a batch's longest block is longer than most, and a rule may look further
+        some = np.array([2, 0])
+        half = np.full((2, num_lengths), 0.5)
+        assert (ahead.of(some).flip(half, Site.ACCEPT, 0) == later.of(some).flip(half, Site.ACCEPT, 0)).all()
+    assert (ahead.flip(np.full((3, 5), 0.5), Site.CHOOSE, 0) == later.flip(np.full((3, 5), 0.5), Site.CHOOSE, 0)).all()
+    for site in (Site.CORRECT, Site.OFF_SUPPORT):
+        assert ahead.uniform(site, 0).tolist() == later.uniform(site, 0).tolist()

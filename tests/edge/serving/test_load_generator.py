@@ -22,7 +22,7 @@ print(json.dumps([[one.error, one.num_tokens_output, one.time_to_first_token] fo
 
 @pytest.mark.slow  # imports that take seconds
 def test_llmeter_measures_every_request_of_as_many_clients_as_are_admitted(serving):
-    pytest.importorskip("llmeter", reason="needs LLMeter, which brings half of a cloud's libraries: pip install 'llmeter[openai]'")
+    pytest.importorskip("llmeter", reason="needs LLMeter: make test-all installs it")
 
     command = [sys.executable, "-c", LOAD, f"{serving.drafting}/v1", str(PARALLEL)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
