@@ -67,7 +67,7 @@ def measure(figures: Figures, *, quick: bool, advance: Callable[[], None]) -> No
     tried: dict[float, dict[Shape, Work]] = {}
     with demo().threads(), running_engine(demo().target, _NUM_PAGES) as engine:
         for temperature in _temperatures(quick=quick):
-            found = tried[temperature] = _tried(engine, temperature, _QUICK_SHAPES if quick else _SHAPES, quick=quick)
+            found = tried[temperature] = _tried(engine, temperature, _QUICK_SHAPES if quick else _SHAPES, 16 if quick else 64)
             advance()
             best = max(found, key=lambda shape: found[shape].tokens_per_s)
             clients = _requests(demo(), 0, temperature, _CLIENTS["demo"])
@@ -94,17 +94,16 @@ def _requests(served: Served, first: int, temperature: float, num_clients: int) 
     return [served.request(prompt, _ROOM, temperature=temperature, seed=seed) for seed, prompt in enumerate(asked)]
 
 
-def _tried(engine: Engine, temperature: float, shapes: Sequence[Shape], *, quick: bool) -> dict[Shape, Work]:
+def _tried(engine: Engine, temperature: float, shapes: Sequence[Shape], num_tokens: int) -> dict[Shape, Work]:
     """What each shape brings the demo pair, on other prompts."""
     clients = _requests(demo(), _FIRST_OTHER, temperature, _CLIENTS["demo"])
-    num_tokens = 16 if quick else 64
     return {shape: speculated(engine, clients, partial(drafts, shape=shape), num_tokens) for shape in shapes}
 
 
-def recorded(shapes: Sequence[Shape], *, quick: bool) -> dict[float, dict[Shape, Work]]:
+def recorded(shapes: Sequence[Shape], num_tokens: int, *, quick: bool) -> dict[float, dict[Shape, Work]]:
     """For each temperature, the rounds that clients of the demo pair go through with blocks of each shape."""
     with demo().threads(), running_engine(demo().target, _NUM_PAGES) as engine:
-        return {temperature: _tried(engine, temperature, shapes, quick=quick) for temperature in _temperatures(quick=quick)}
+        return {temperature: _tried(engine, temperature, shapes, num_tokens) for temperature in _temperatures(quick=quick)}
 
 
 def replay_on(

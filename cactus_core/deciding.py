@@ -23,6 +23,8 @@ def decide_chosen(
     With a `relaxation` every target law q gives way to a law h that the chosen token's law s serves better; what is
     verified, exactly, is then h. `left` `[B]` is what each session may still spend on that, in nats.
     """
+    if paths.proposed.shape[1] == 1 and relaxation is None:
+        return _decide_single(paths, verification, coins)
     num_sessions, length = paths.num_sessions, paths.length
     active = paths.is_row
     weights = np.ones((num_sessions, length + 1))
@@ -53,6 +55,26 @@ def decide_chosen(
     final = correct(owed, paths, row, accepted, coins)
     is_emitted = np.arange(length + 1)[None, :] <= accepted[:, None]
     return Verdicts(row, accepted, final, np.where(is_emitted, divergence, 0.0))
+
+
+def _decide_single(paths: DraftedPaths, verification: Verification, coins: Coins) -> Verdicts:
+    """As `decide_chosen`, of sessions with one path each or none: that is followed as it is, s = p, whatever the rule. So what is owed
+    can be had at all depths at once.
+    """
+    num_sessions, length = paths.num_sessions, paths.length
+    only = np.zeros(num_sessions, dtype=np.int64)
+    draft, target, target_off = paths.at(np.arange(num_sessions)[:, None], only[:, None], np.arange(length))
+    taken = paths.proposed[:, 0, :, None]
+    draft_taken, target_taken = (np.take_along_axis(probs, taken, -1)[..., 0] for probs in (draft, target))
+    is_drafted = np.arange(length) < paths.lengths[:, None]
+    weights = np.ones((num_sessions, length + 1))
+    for depth in range(length):
+        weight = weights[:, depth] if verification.carries else weights[:, 0]
+        next_weight = verifying.path_weight(weight, target_taken[:, depth], draft_taken[:, depth])
+        weights[:, depth + 1] = np.where(is_drafted[:, depth], next_weight, 1.0)
+    owed = verifying.residual(weights[:, :-1] if verification.carries else np.ones((num_sessions, length)), target, target_off, draft)
+    accepted = verification.accepted_length(weights, np.where(is_drafted, owed.sum(-1), 0.0), paths.lengths, coins)
+    return Verdicts(only, accepted, correct(owed, paths, only, accepted, coins), np.zeros((num_sessions, length + 1)))
 
 
 def _follow(

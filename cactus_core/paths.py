@@ -52,7 +52,9 @@ class DraftedPaths:
         return DraftedPaths(*(getattr(self, column.name)[sessions] for column in fields(self)))
 
     def at(self, sessions: Ints, row: Ints, depth: Ints | int) -> tuple[Floats, Floats, Floats]:
-        """The draft's and the target's law `[n, S]`, and the target's mass off the support `[n]`, at places of some sessions' rows."""
+        """The draft's and the target's law `[..., S]`, and the target's mass off the support `[...]`, at places of some sessions' rows:
+        the three are broadcast together.
+        """
         law = self.law_of[sessions, row, depth]
         return self.draft_probs[sessions, law], self.target_probs[sessions, law], self.target_off[sessions, law]
 

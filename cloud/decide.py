@@ -81,15 +81,15 @@ def _emitted(
     of the laws that they follow.
     """
     ends = np.cumsum([len(own) for own in rows])
-    flat = laws.on(np.array([row for own in rows for row in own]))
+    flat = [row for own in rows for row in own]
     known = [token for each in standing for token in (each.tokens if each.off is None else (*each.tokens, 0))]
-    tokens = laws.on(np.array(known, dtype=np.int64))
+    at, tokens = laws.on(np.array([flat, known], dtype=np.int64))
     drawn = [(b, each.off) for b, each in enumerate(standing) if each.off is not None]
     if drawn:
         sessions = np.array([b for b, _ in drawn])
         after = np.array([rows[b][-1] for b in sessions])
         tokens[laws.on(ends[sessions] - 1)] = _drawn(laws, after, [off for _, off in drawn], coins.of(sessions))
-    logprobs = laws.at(flat, tokens[:, None])[:, 0].log_()
+    logprobs = laws.at(at, tokens[:, None])[:, 0].log_()
     tokens_on_host, logprobs_on_host = torch.stack([tokens.double(), logprobs]).tolist()  # one copy: ids are far below 2**53
     spans = [slice(end - len(own), end) for end, own in zip(ends.tolist(), rows, strict=True)]
     return [tuple(map(int, tokens_on_host[span])) for span in spans], [tuple(logprobs_on_host[span]) for span in spans]

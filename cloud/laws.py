@@ -110,10 +110,10 @@ class TargetLaws:
         From the whole law where nothing is outside: rounding alone can have said so.
         """
         rows, supports, at = self._host(rows), self.on(supports), self.on(at)
-        tokens = self._edges.last[self.on(rows), 0]  # the greedy rows' first maximum, on a support or off it
+        tokens = self._first_maxima(rows)  # on a support or off it
         is_drawn = torch.ones(len(rows), dtype=torch.bool, device=self.device)
         for part in self._chunks(~self._is_greedy[rows]):
-            on, law = self.on(part), self._span(rows[part])
+            on, law = self._span(part), self._span(rows[part])
             x = self._logits.rows(rows[part])
             weights = self._softmax(x, law)
             if self._is_cut[rows[part]].any():
@@ -129,7 +129,7 @@ class TargetLaws:
         """
         rows, positions = self._host(rows), self.on(positions)
         seeds_on = self.on(np.asarray(seeds, dtype=np.uint64).view(np.int64))
-        tokens = self._edges.last[self.on(rows), 0]  # the greedy rows' first maximum
+        tokens = self._first_maxima(rows)
         for part in self._chunks(self._is_whole[rows], _NOISE):
             on = self.on(part)
             noise = whole_gumbel(seeds_on[on], positions[on], self.vocab_size)
@@ -155,6 +155,12 @@ class TargetLaws:
                 x = x.masked_fill(~self._edges.of(self.on(rows[part])).kept(x, self._ids), -torch.inf)
             ids[self.on(part)] = x.topk(ids.shape[1], -1).indices
         return ids, self.at(rows, ids).log_()
+
+    def _first_maxima(self, rows: Ints) -> Tensor:
+        """`[n]`: the tokens of greedy rows; of the others nothing."""
+        if self._is_greedy[rows].any():
+            return self._edges.last[self.on(rows), 0]
+        return torch.empty(len(rows), dtype=torch.int64, device=self.device)
 
     def _softmax(self, x: Tensor, rows: Tensor | slice) -> Tensor:
         """`[n, V]` float32, of the logits `x` `[n, V]` of `rows`: their laws with nothing cut."""
