@@ -14,9 +14,8 @@ import torch
 from transformers import AutoModelForCausalLM, Qwen3Config
 from transformers.initialization import no_init_weights
 
-from benchmarks.targets import Served, demo
+from benchmarks.targets import Served, demo, served_beside_its_own
 from cloud.attention import IMPLEMENTATION
-from cloud.target import TargetModel
 
 _COMMON = {"vocab_size": 151_936, "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 8192, "tie_word_embeddings": False}
 SHAPES = {
@@ -43,6 +42,5 @@ def shaped_as(name: str, *, device: str = "cuda", dtype: torch.dtype = torch.bfl
         layer.mlp.down_proj.weight.mul_(_WHISPER)
     model.lm_head.weight.copy_(model.model.embed_tokens.weight.roll(1, 0))
     model.model.norm.weight.fill_(_SHARPNESS)
-    target = TargetModel(model, demo().target.tokenizer, name)  # it writes for nobody, but a tokenizer has to be there
-    target.eos_token_ids = frozenset()
-    return Served(name, target, model, num_threads=torch.get_num_threads())
+    # It writes for nobody, but a tokenizer has to be there.
+    return served_beside_its_own(name, model, demo().target.tokenizer, num_threads=torch.get_num_threads())

@@ -82,7 +82,7 @@ class Served:
 @cache
 def demo() -> Served:
     model, tokenizer = load_checkpoint(demo_model("target"), torch.float32)
-    return _served("demo", model, tokenizer, num_threads=1)
+    return served_beside_its_own("demo", model, tokenizer, num_threads=1)
 
 
 @cache
@@ -105,10 +105,12 @@ def random_target(name: str, *, num_threads: int, **shape: int) -> Served:
         for start in range(0, len(row), _NUM_RANDOM):
             row[start : start + _NUM_RANDOM] = numbers[: len(row) - start]
     model.model.norm.weight.data.fill_(_SHARPNESS)
-    return _served(name, model, demo().target.tokenizer, num_threads=num_threads)  # it writes for nobody, but a tokenizer has to be there
+    # It writes for nobody, but a tokenizer has to be there.
+    return served_beside_its_own(name, model, demo().target.tokenizer, num_threads=num_threads)
 
 
-def _served(name: str, model: Any, tokenizer: Any, *, num_threads: int) -> Served:
+def served_beside_its_own(name: str, model: Any, tokenizer: Any, *, num_threads: int) -> Served:
+    """Takes over `model`, and keeps one of the same weights with `transformers`' own attention: what serves a model changes it."""
     own = deepcopy(model, {id(weights): weights for weights in model.parameters()})
     own.set_attn_implementation("sdpa")
     target = TargetModel(model, tokenizer, name)

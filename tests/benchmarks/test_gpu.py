@@ -32,3 +32,15 @@ def test_a_targets_next_token_is_the_one_after_it():
     with lockstep.running_engine(served.target, 8) as engine, lockstep.opened(engine, [served.request([3, 14], 6)]) as [session]:
         lockstep.decoded(engine, [session])
         assert session.text == [3, 14, 15, 16, 17, 18, 19, 20]
+
+
+def test_steps_are_timed_beside_both_forwards(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    shape = {"vocab_size": 5000, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    served = gpu_targets.shaped_as("small", device="cpu", dtype=torch.float32, num_key_value_heads=1, head_dim=32, **shape)
+    figures = Figures("gpu")
+    with lockstep.running_engine(served.target, 600) as engine:
+        gpu.measure_steps(figures, served, engine, 2, num_pairs=2)
+    for system in ("blocks", "plain"):
+        for against in ("transformers", "captured"):
+            assert figures.value("step_overhead", system=system, against=against) > 0

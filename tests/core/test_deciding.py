@@ -21,7 +21,9 @@ def test_a_path_alone_is_decided_on_as_beside_others(name, noise):
     alone = synthetic_paths(NUM_SESSIONS, 1, LENGTH, rng, noise)
     lengths = np.arange(NUM_SESSIONS) % (LENGTH + 1)  # none among them
     alone = replace(alone, lengths=lengths, num_rows=np.minimum(lengths, 1))
-    beside = replace(alone, proposed=np.pad(alone.proposed, ((0, 0), (0, 1), (0, 0))), law_of=np.pad(alone.law_of, ((0, 0), (0, 1), (0, 0))))
+    beside = replace(
+        alone, proposed=np.pad(alone.proposed, ((0, 0), (0, 1), (0, 0))), law_of=np.pad(alone.law_of, ((0, 0), (0, 1), (0, 0)))
+    )
     coins = SeededCoins(np.arange(NUM_SESSIONS), np.zeros(NUM_SESSIONS))
     left = np.full(NUM_SESSIONS, np.inf)
     found, expected = (RULES[name].decide(paths, coins, None, left) for paths in (alone, beside))
