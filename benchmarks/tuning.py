@@ -41,7 +41,7 @@ def _profiles(*, quick: bool) -> tuple[str, ...]:
 
 
 async def measure(figures: Figures, link: RemoteLink, verifier_ms: float, *, quick: bool, advance: Callable[[], None]) -> None:
-    num_tokens, num_searched, num_compared = (48, 1, 1) if quick else (96, 1, 5)
+    num_tokens, num_searched, num_compared = (48, 1, 1) if quick else (96, 1, 11)
     best: dict[str, TreePlan] = {}
     for profile in _profiles(quick=quick):
         link.set_profile(profile)
