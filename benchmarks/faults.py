@@ -35,7 +35,7 @@ from cactus_core.sampling import SamplingParams
 from cluster.emulated_link import EmulatedLink
 from cluster.faulty_relay import FaultyRelay
 from cluster.figures import Case, Figures
-from edge.client import Client, Drafting
+from edge.completer import Completer, Drafting
 from edge.completion import Completion
 from edge.drafting.ngram_drafter import NgramDrafter
 from edge.link import Endpoint
@@ -174,21 +174,21 @@ class _Asked:
     advance: Callable[[], None]
 
 
-async def _clients(endpoint: Endpoint, tokenizer: Tokenizer, count: int) -> list[Client]:
+async def _clients(endpoint: Endpoint, tokenizer: Tokenizer, count: int) -> list[Completer]:
     """Every other one drafts, from the text itself. All know already what is served: what never worked would not be tried again."""
     clients = []
     for number in range(count):
         drafter = NgramDrafter(tokenizer.vocab_size, _ROOM) if number % 2 else None
-        clients.append(Client(endpoint, tokenizer, drafter, Drafting(patience_s=_PATIENCE_S)))
+        clients.append(Completer(endpoint, tokenizer, drafter, Drafting(patience_s=_PATIENCE_S)))
         await clients[-1].served()
     return clients
 
 
-async def _texts(clients: Sequence[Client], asked: _Asked) -> Outcome:
+async def _texts(clients: Sequence[Completer], asked: _Asked) -> Outcome:
     """All clients at once, each one request after the other."""
     outcome = Outcome()
 
-    async def write(client: Client, numbers: Iterable[int]) -> None:
+    async def write(client: Completer, numbers: Iterable[int]) -> None:
         for number in numbers:
             completion = Completion(PROMPTS[number % len(PROMPTS)])
             settings = {"max_tokens": asked.num_tokens, "sampling": SamplingParams(_TEMPERATURE), "acceptance": Acceptance(COUPLED)}

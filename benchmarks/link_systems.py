@@ -22,7 +22,7 @@ from cactus_core.sampling import SamplingParams
 from cactus_core.session import Decision, Request
 from cactus_core.wire import codec
 from cactus_core.wire.v1 import speculation_pb2 as pb
-from edge.client import Client, Drafting
+from edge.completer import Completer, Drafting
 from edge.completion import Completion
 from edge.drafting.drafter import Drafter
 from edge.link import Endpoint, Link
@@ -96,12 +96,12 @@ class ThroughClient:
         self._drafter, self._drafting = drafter, Drafting(tree=tree, rows=rows)
         # The cloud alone decodes by the rule that costs it the least.
         self._acceptance = acceptance or (Acceptance() if drafter is None else Acceptance(COUPLED))
-        self._client: Client | None = None
+        self._client: Completer | None = None
 
     async def sample(self, endpoint: Endpoint, asked: Question, at_token: tuple[int, Callable[[], None]] | None = None) -> Sample:
         """`at_token` is what to do once so many tokens have come."""
         if self._client is None:
-            self._client = Client(endpoint, tokenizer(), self._drafter, self._drafting)
+            self._client = Completer(endpoint, tokenizer(), self._drafter, self._drafting)
         completion, taken, started = Completion(PROMPTS[asked.number % len(PROMPTS)]), Sample(), time.monotonic()
         stream = self._client.generate(
             completion,

@@ -28,7 +28,7 @@ from benchmarks.verifier_process import verifier_process
 from cactus_core.demo_pair import demo_model
 from cactus_core.sampling import SamplingParams
 from cluster.figures import Case, Figures
-from edge.client import Client
+from edge.completer import Completer
 from edge.completion import Completion
 from edge.link import Endpoint
 from edge.tokenizer import Tokenizer
@@ -60,7 +60,7 @@ async def _measure(figures: Figures, address: str, urls: dict[str, str], repeats
     rng = random.Random(1)
     tokenizer = Tokenizer.load(Path(demo_model("target")))
     async with Endpoint(address) as endpoint, httpx.AsyncClient(timeout=60) as http:
-        alone, number = Client(endpoint, tokenizer, None), 0
+        alone, number = Completer(endpoint, tokenizer, None), 0
 
         async def timed(system: str, length: str) -> tuple[float, float]:
             nonlocal number
@@ -87,7 +87,7 @@ async def _measure(figures: Figures, address: str, urls: dict[str, str], repeats
                     add_median(figures, case, "ttft_added_ms", added, "ms")
 
 
-async def _alone(client: Client, prompt: str) -> tuple[float, float]:
+async def _alone(client: Completer, prompt: str) -> tuple[float, float]:
     """Seconds to the first token and to the last."""
     started, first = time.perf_counter(), 0.0
     sampling = SamplingParams(temperature=0.7, logit_bias=tuple((int(token), bias) for token, bias in _BIAS.items()))

@@ -1,6 +1,6 @@
 """The Python API where asyncio runs: a client, and texts that stream from it with their tokens' origins.
 
-Knows drafts by name and an endpoint by its address; the engine beneath is edge/client.py, as for every verb.
+Knows drafts by name and an endpoint by its address; the engine beneath is edge/completer.py, as for every verb.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Self, TypedDict, Unpack
 from cactus_core.acceptance import Acceptance
 from cactus_core.rules import COUPLED
 from cactus_core.sampling import SamplingParams
-from edge import client as engine
+from edge.completer import Completer, Drafting
 from edge.completion import Completion, Piece
 from edge.credentials import Credentials
 from edge.drafting.drafter import Drafter
@@ -69,7 +69,7 @@ class AsyncClient:
             folder = draft_folder(draft)
             drafter = OnnxDrafter.load(folder)
         self._endpoint = Endpoint(*addresses, credentials=credentials)
-        self._engine = engine.Client(self._endpoint, Tokenizer.load(folder), drafter, engine.Drafting(objective=objective))
+        self._engine = Completer(self._endpoint, Tokenizer.load(folder), drafter, Drafting(objective=objective))
         self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:

@@ -18,7 +18,7 @@ from cactus_core.demo_pair import demo_model
 
 if TYPE_CHECKING:
     from cactus_core.acceptance import Acceptance
-    from edge.client import Client, Drafting
+    from edge.completer import Completer, Drafting
     from edge.completion import Completion, Piece, Retraction
     from edge.drafting.drafter import Drafter
     from edge.link import Endpoint
@@ -119,7 +119,7 @@ def generate(
     """Complete a prompt at an endpoint, drafting here. Each token is coloured by where it came from."""
     from cactus_core.errors import InvalidInput
     from cactus_core.sampling import SamplingParams
-    from edge.client import Client, Drafting
+    from edge.completer import Completer, Drafting
     from edge.credentials import Credentials
     from edge.link import Endpoint
     from edge.tuning.tree_tuner import Objective
@@ -136,7 +136,7 @@ def generate(
     drafting = Drafting(**plans, objective=Objective(objective), patience_s=patience, goes_on_alone=alone, ahead=ahead)
     penalties = presence_penalty, frequency_penalty, repetition_penalty
     complete = partial(
-        Client.generate,
+        Completer.generate,
         max_tokens=max_tokens,
         sampling=SamplingParams(temperature, top_k, top_p, min_p, *penalties, logit_bias_of(logit_bias or ())),
         seed=seed,
@@ -158,14 +158,14 @@ async def _generate(
     prompt: str,
     there: Endpoint,
     source: str,
-    complete: Callable[[Client, Completion], AsyncIterator[Piece | Retraction]],
+    complete: Callable[[Completer, Completion], AsyncIterator[Piece | Retraction]],
     drafting: Drafting,
     *,
     by: _By,
     support: int | None,
     explain: bool,
 ) -> Completion:
-    from edge.client import Client
+    from edge.completer import Completer
     from edge.completion import Completion, Retraction
     from edge.exporting.checkpoint import locate
     from edge.exporting.draft_folder import draft_folder
@@ -177,7 +177,7 @@ async def _generate(
     drafter = _drafter(by, folder, tokenizer.vocab_size, support)
     completion, terminal = Completion(prompt), Terminal(prompt)
     async with there as endpoint:
-        async for piece in complete(Client(endpoint, tokenizer, drafter, drafting), completion):
+        async for piece in complete(Completer(endpoint, tokenizer, drafter, drafting), completion):
             if isinstance(piece, Retraction):
                 terminal.take_back(piece)
             else:

@@ -23,7 +23,7 @@ from cluster.planning.configuration import OFF, Setting, Way, ways
 from cluster.planning.device_profile import DeviceProfile
 from cluster.planning.drafted_along import DraftedAlong, WrittenText
 from cluster.planning.verifier_profile import VerifierProfile
-from edge.client import Client, Drafting
+from edge.completer import Completer, Drafting
 from edge.completion import Completion
 from edge.drafting.drafter import Drafter
 from edge.link import Endpoint
@@ -62,9 +62,9 @@ def check_vocabulary(tokenizer: Tokenizer, drafter: Drafter, reached: Reached) -
 async def heard_from(address: str, tokenizer: Tokenizer, drafter: Drafter) -> Heard:
     """Two short texts: one by the cloud alone, which drafts are then held against, one with a tree a step. Raises `CactusError`."""
     async with Endpoint(address) as endpoint:
-        alone = await _completed(Client(endpoint, tokenizer, None), _NUM_TOKENS)
+        alone = await _completed(Completer(endpoint, tokenizer, None), _NUM_TOKENS)
         drafting = Drafting(tree=TreePlan(_TREE, DEEPEST, FOR_EACH))
-        drafted = await _completed(Client(endpoint, tokenizer, drafter, drafting), _NUM_DRAFTED_FOR)
+        drafted = await _completed(Completer(endpoint, tokenizer, drafter, drafting), _NUM_DRAFTED_FOR)
     prompt = tokenizer.encode(SAMPLE)
     tokens = (*prompt, *(token.id for token in alone.tokens))
     plain_s = _typical_s(alone.rounds)
@@ -73,10 +73,10 @@ async def heard_from(address: str, tokenizer: Tokenizer, drafter: Drafter) -> He
     return Heard(text, {1: plain_s, 1 + _TREE: max(with_tree_s, plain_s)})
 
 
-async def _completed(client: Client, num_tokens: int) -> Completion:
+async def _completed(completer: Completer, num_tokens: int) -> Completion:
     completion = Completion(SAMPLE)
     sampling, acceptance = SamplingParams(_TEMPERATURE), Acceptance(COUPLED)
-    async for _ in client.generate(completion, max_tokens=num_tokens, sampling=sampling, seed=_SEED, acceptance=acceptance):
+    async for _ in completer.generate(completion, max_tokens=num_tokens, sampling=sampling, seed=_SEED, acceptance=acceptance):
         pass
     return completion
 

@@ -1,1 +1,1 @@
-"""The OpenAI-compatible server: HTTP in front of the edge's client. Knows requests and responses; knows nothing of how text is made."""
+"""The OpenAI-compatible server: HTTP in front of the edge's completer. Knows requests and responses; knows nothing of how text is made."""

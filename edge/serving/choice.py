@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from cactus_core.acceptance import Acceptance
 from cactus_core.sampling import SamplingParams
 from cactus_core.session import Finish
-from edge.client import Client
+from edge.completer import Completer
 from edge.completion import Completion, Piece, Retraction
 from edge.rounds import Round
 from edge.stop_strings import StopStrings
@@ -62,11 +62,11 @@ class Choice:
     num_top: int | None
     completion: Completion = field(default_factory=lambda: Completion(""))
 
-    async def runs(self, client: Client) -> AsyncGenerator[Delta, None]:
-        """A delta a round. Raises what `Client.generate` raises; a caller who closes it ends the request up to the verifier."""
+    async def runs(self, completer: Completer) -> AsyncGenerator[Delta, None]:
+        """A delta a round. Raises what `Completer.generate` raises; a caller who closes it ends the request up to the verifier."""
         stops, held, length, num_rounds = StopStrings(self.stop), list[Written](), 0, 0
         pieces, passed = list[Piece](), ""
-        generating = client.generate(
+        generating = completer.generate(
             self.completion,
             max_tokens=self.max_tokens,
             sampling=self.sampling,
@@ -99,7 +99,7 @@ class Choice:
                 shown = tuple(one for one in held if one.end <= stops.num_passed or (is_stopped and one.start < stops.num_passed))
                 held = held[len(shown) :]
                 if finish is not None:
-                    self.completion.summary.speculation = client.explain(self.acceptance)
+                    self.completion.summary.speculation = completer.explain(self.acceptance)
                 yield Delta(self.index, passed, shown, last, tuple(pieces), finish)
                 pieces, passed = [], ""
                 if finish is not None:

@@ -21,7 +21,7 @@ async def written(choices: Sequence[Choice], seats: Seats) -> AsyncGenerator[Del
 
     async def write(choice: Choice) -> None:
         try:
-            async with seats.seat() as seat, aclosing(choice.runs(seat.client(choice.objective))) as deltas:
+            async with seats.seat() as seat, aclosing(choice.runs(seat.completer(choice.objective))) as deltas:
                 async for delta in deltas:
                     await coming.put(delta)
         except Exception as error:  # noqa: BLE001  # it is raised where the deltas are read

@@ -1,6 +1,6 @@
 """Where requests are served from: so many places, each with a drafter of its own.
 
-Knows drafters and clients, and how many requests there are; knows nothing of what they ask.
+Knows drafters and completers, and how many requests there are; knows nothing of what they ask.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
-from edge.client import Client, Drafting
+from edge.completer import Completer, Drafting
 from edge.drafting.drafter import Drafter
 from edge.link import Endpoint
 from edge.serving.errors import busy
@@ -19,19 +19,19 @@ from edge.tuning.tree_tuner import Objective
 
 
 class Seat:
-    """One drafter's place; of each objective a client, since what a tuner learns it learns for that."""
+    """One drafter's place; of each objective a completer, since what a tuner learns it learns for that."""
 
     def __init__(self, endpoint: Endpoint, tokenizer: Tokenizer, drafter: Drafter | None, tracing: Tracing) -> None:
         self._endpoint, self._tokenizer, self._drafter, self._tracing = endpoint, tokenizer, drafter, tracing
-        self._clients: dict[Objective | None, Client] = {}
+        self._completers: dict[Objective | None, Completer] = {}
 
-    def client(self, objective: Objective | None) -> Client:
+    def completer(self, objective: Objective | None) -> Completer:
         """None: one that leaves all to the cloud."""
-        if objective not in self._clients:
+        if objective not in self._completers:
             drafting = Drafting() if objective is None else Drafting(objective=objective)
             drafter = None if objective is None else self._drafter
-            self._clients[objective] = Client(self._endpoint, self._tokenizer, drafter, drafting, self._tracing)
-        return self._clients[objective]
+            self._completers[objective] = Completer(self._endpoint, self._tokenizer, drafter, drafting, self._tracing)
+        return self._completers[objective]
 
 
 class Seats:

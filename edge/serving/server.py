@@ -15,7 +15,7 @@ from pathlib import Path
 import uvicorn
 
 from cactus_core.errors import InvalidInput, Unavailable
-from edge.client import Client
+from edge.completer import Completer
 from edge.drafting.drafter import Drafter
 from edge.link import Endpoint
 from edge.serving.app import Serving, make_app
@@ -59,7 +59,7 @@ class ApiServer:
         """Serves meanwhile."""
         with _bound(self._listen) as bound:
             async with self._endpoint as endpoint:
-                served = await Client(endpoint, self._tokenizer, None).served()
+                served = await Completer(endpoint, self._tokenizer, None).served()
                 self.model = self._name or served.model
                 host, port = bound.getsockname()[:2]
                 self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from cactus_core.errors import Unavailable
-from edge.client import Client, Drafting
+from edge.completer import Completer, Drafting
 from edge.link import Endpoint
 from edge.tuning.plan import FOR_EACH, TreePlan
 from tests.cluster.conftest import Cactus
@@ -95,7 +95,7 @@ class Kill:
 
 
 def client_of(endpoint, pair):
-    return Client(endpoint, pair.tokenizer(), pair.drafter(), Drafting(tree=TreePlan(6, 4, FOR_EACH)))
+    return Completer(endpoint, pair.tokenizer(), pair.drafter(), Drafting(tree=TreePlan(6, 4, FOR_EACH)))
 
 
 @pytest.mark.parametrize(("prefix", "num_resumes"), [("replica", 0), ("gateway", 1)])

@@ -18,7 +18,7 @@ from cactus_core.coupled import CoupledTree
 from cactus_core.rules import COUPLED
 from cactus_core.session import Decision, Finish, Hint, Limits, Request
 from edge import client, hinting
-from edge.client import Client, Drafting
+from edge.completer import Completer, Drafting
 from edge.drafting.drafter import ThinksAhead
 from edge.hinting import speculate_along
 from edge.rounds import Round
@@ -200,7 +200,7 @@ def test_a_client_thinks_ahead_where_it_is_told_to_unless_it_saves_energy(
     told: list[bool] = []
     monkeypatch.setattr(client, "speculate_along", lambda *_, ahead: told.append(ahead))
     nothing: Any = None
-    Client(nothing, nothing, Thinker(), drafting)._family(nothing, asked(), Limits(), Summary())
+    Completer(nothing, nothing, Thinker(), drafting)._family(nothing, asked(), Limits(), Summary())
     assert told == [ahead]
 
 

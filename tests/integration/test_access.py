@@ -15,7 +15,7 @@ from cloud.service import VerifierServer
 from cluster.access.security import Security
 from cluster.gateway import GatewayServer
 from cluster.router import Router
-from edge.client import Client, Drafting
+from edge.completer import Completer, Drafting
 from edge.completion import Completion
 from edge.credentials import Credentials
 from edge.link import Endpoint
@@ -41,7 +41,7 @@ async def text_at(gateway, pair, credentials, *, drafts=True, patience_s=30.0):
     completion = Completion("w5 w3")
     async with Endpoint(f"127.0.0.1:{gateway.port}", credentials=credentials) as endpoint:
         drafting = Drafting(tree=TreePlan(12, 8, 0.02), patience_s=patience_s)
-        client = Client(endpoint, pair.tokenizer(), pair.drafter() if drafts else None, drafting)
+        client = Completer(endpoint, pair.tokenizer(), pair.drafter() if drafts else None, drafting)
         acceptance, sampling = Acceptance(COUPLED), SamplingParams(temperature=1.0)
         async for _ in client.generate(completion, max_tokens=NUM_TOKENS, sampling=sampling, seed=3, acceptance=acceptance):
             pass

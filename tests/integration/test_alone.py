@@ -4,7 +4,7 @@ from cactus_core.acceptance import Acceptance
 from cactus_core.sampling import SamplingParams
 from cloud.service import VerifierServer
 from cluster.emulated_link import EmulatedLink
-from edge.client import Client, Drafting
+from edge.completer import Completer, Drafting
 from edge.completion import Completion, Retraction
 from edge.link import Endpoint
 from edge.rounds import Origin
@@ -36,8 +36,8 @@ async def test_a_text_goes_on_while_the_cloud_is_away_and_is_the_targets_in_the_
         Endpoint(link.address) as endpoint,
     ):
         await verifier.loaded()
-        plain, expected, _ = await written(Client(endpoint, small_pair.tokenizer(), None))
-        client = Client(endpoint, small_pair.tokenizer(), small_pair.drafter(), Drafting(goes_on_alone=True))
+        plain, expected, _ = await written(Completer(endpoint, small_pair.tokenizer(), None))
+        client = Completer(endpoint, small_pair.tokenizer(), small_pair.drafter(), Drafting(goes_on_alone=True))
         completion, shown, origins = await written(client, link)
     assert shown == expected == [token.id for token in completion.tokens]
     assert completion.text == plain.text

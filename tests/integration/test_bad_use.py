@@ -15,7 +15,7 @@ from cactus_core.wire.v1 import speculation_pb2 as pb
 from cloud.service import VerifierServer
 from cloud.serving import SERVICE, server_options
 from edge import link
-from edge.client import Client, Drafting
+from edge.completer import Completer, Drafting
 from edge.completion import Completion
 from edge.link import Endpoint
 from edge.tokenizer import Tokenizer
@@ -32,7 +32,7 @@ def request_for(pair, **changes):
 async def complete(endpoint, pair, **changes):
     settings = {"max_tokens": 6, "sampling": SamplingParams(), "seed": 3, **changes}
     completion = Completion("w5 w2")
-    async for _ in Client(endpoint, pair.tokenizer(), pair.drafter(), Drafting(rows=RowsPlan(2, 3))).generate(completion, **settings):
+    async for _ in Completer(endpoint, pair.tokenizer(), pair.drafter(), Drafting(rows=RowsPlan(2, 3))).generate(completion, **settings):
         pass
     return completion
 
@@ -42,7 +42,7 @@ async def test_another_tokenizer_is_refused_on_both_sides(small_pair, tmp_path):
     other = Tokenizer.load(tmp_path)
     async with system(small_pair.target) as endpoint:
         with pytest.raises(Mismatch, match="use a draft made for that target"):
-            async for _ in Client(endpoint, other, small_pair.drafter()).generate(
+            async for _ in Completer(endpoint, other, small_pair.drafter()).generate(
                 Completion("w1"), max_tokens=3, sampling=SamplingParams(), seed=1
             ):
                 pass
@@ -148,7 +148,7 @@ async def test_a_port_in_use_is_said_in_one_line(small_pair):
 async def test_many_plain_requests_end_well(small_pair):
     """The end of a stream that the cloud fills alone raced with the edge's Close once."""
     async with system(small_pair.target) as endpoint:
-        client = Client(endpoint, small_pair.tokenizer(), None)
+        client = Completer(endpoint, small_pair.tokenizer(), None)
         for seed in range(40):
             completion = Completion("w5")
             async for _ in client.generate(completion, max_tokens=4, sampling=SamplingParams(), seed=seed):

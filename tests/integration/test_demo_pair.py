@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cactus_core.demo_pair import demo_model
 from cactus_core.sampling import SamplingParams
-from edge.client import Client, Drafting
+from edge.completer import Completer, Drafting
 from edge.completion import Completion
 from edge.drafting.onnx_drafter import OnnxDrafter
 from edge.tokenizer import Tokenizer
@@ -40,7 +40,7 @@ async def completions(prompts, *, temperature, max_tokens, seed=0):
     draft = Path(demo_model("draft"))
     done = []
     async with system(demo_model("target")) as endpoint:
-        client = Client(endpoint, Tokenizer.load(draft), OnnxDrafter.load(draft), Drafting(rows=RowsPlan(K, L)))
+        client = Completer(endpoint, Tokenizer.load(draft), OnnxDrafter.load(draft), Drafting(rows=RowsPlan(K, L)))
         for number, prompt in enumerate(prompts):
             completion = Completion(prompt)
             settings = {"sampling": SamplingParams(temperature), "seed": seed * 1000 + number}

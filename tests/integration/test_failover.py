@@ -17,7 +17,7 @@ from cloud.service import VerifierServer
 from cluster import passage
 from cluster.gateway import GatewayServer
 from cluster.router import Router
-from edge.client import Client, Drafting
+from edge.completer import Completer, Drafting
 from edge.link import Endpoint
 from edge.tuning.plan import FOR_EACH, RowsPlan, TreePlan
 from tests.integration.cutting_relay import CuttingRelay
@@ -34,7 +34,7 @@ WAYS = {
 
 
 def client_of(endpoint, pair, drafting):
-    return Client(endpoint, pair.tokenizer(), pair.drafter() if drafting else None, drafting)
+    return Completer(endpoint, pair.tokenizer(), pair.drafter() if drafting else None, drafting)
 
 
 def is_of_grpc(task):

@@ -18,7 +18,7 @@ from cloud.serving import SERVICE
 from cluster.faulty_relay import Fault, FaultyRelay
 from cluster.gateway import GatewayServer
 from cluster.router import Router
-from edge.client import Client, Drafting
+from edge.completer import Completer, Drafting
 from edge.completion import Completion
 from edge.link import Endpoint
 from edge.tuning.plan import RowsPlan
@@ -51,7 +51,7 @@ async def texts(address, pair, *, acceptance, plan=None, sampling=GREEDY, count)
         drafting = Drafting(rows=plan, patience_s=60.0)
         completion = Completion("w5 w2")
         settings = {"max_tokens": NUM_TOKENS, "sampling": sampling, "seed": seed, "acceptance": acceptance}
-        client = Client(endpoint, pair.tokenizer(), None if seed % 5 == 4 and plan is None else pair.drafter(), drafting)
+        client = Completer(endpoint, pair.tokenizer(), None if seed % 5 == 4 and plan is None else pair.drafter(), drafting)
         async for _ in client.generate(completion, **settings):
             pass
         return [token.id for token in completion.tokens]

@@ -23,7 +23,7 @@ from cluster.access.security import Security
 from cluster.access.tenants import digest_of
 from cluster.gateway import GatewayServer
 from cluster.router import Router
-from edge.client import Client
+from edge.completer import Completer
 from edge.completion import Completion
 from edge.credentials import Credentials
 from edge.link import Endpoint
@@ -96,7 +96,7 @@ async def fuzz(pair, count, through_gateway, folder):
                 Endpoint(f"127.0.0.1:{port}", credentials=credentials) as endpoint,
                 grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
             ):
-                beside = Client(endpoint, pair.tokenizer(), pair.drafter())
+                beside = Completer(endpoint, pair.tokenizer(), pair.drafter())
                 expected = [await text_of(beside, seed) for seed in range(4)]
                 seeds = iter(range(count))
 

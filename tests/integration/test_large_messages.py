@@ -12,7 +12,7 @@ from cactus_core.rules import COUPLED
 from cactus_core.sampling import SamplingParams
 from cactus_core.session import Limits, Request
 from cloud.serving import SERVICE
-from edge.client import Client
+from edge.completer import Completer
 from edge.completion import Completion
 from tests.integration.conftest import system
 
@@ -32,7 +32,7 @@ async def text_of(endpoint, pair, stop=None):
     while not texts or (stop is not None and not stop.is_set()):
         completion = Completion("w5 w2")
         settings = {"max_tokens": 24, "sampling": SamplingParams(0.8), "seed": 1, "acceptance": Acceptance(COUPLED)}
-        async for _ in Client(endpoint, pair.tokenizer(), pair.drafter()).generate(completion, **settings):
+        async for _ in Completer(endpoint, pair.tokenizer(), pair.drafter()).generate(completion, **settings):
             pass
         texts.add(tuple(token.id for token in completion.tokens))
         assert completion.summary.num_resumes == 0

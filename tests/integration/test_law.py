@@ -10,7 +10,7 @@ import torch
 from scipy.stats import chisquare
 
 from cactus_core.sampling import SamplingParams
-from edge.client import Client, Drafting
+from edge.completer import Completer, Drafting
 from edge.completion import Completion
 from edge.tuning.plan import RowsPlan
 from tests.integration.conftest import VOCAB_SIZE, system
@@ -49,7 +49,7 @@ async def texts(pair, temperature):
     async with system(pair.target) as endpoint:
 
         async def edge():
-            client = Client(endpoint, pair.tokenizer(), pair.drafter(), Drafting(rows=RowsPlan(3, 2)))
+            client = Completer(endpoint, pair.tokenizer(), pair.drafter(), Drafting(rows=RowsPlan(3, 2)))
             for seed in seeds:
                 completion = Completion(PROMPT)
                 settings = {"sampling": SamplingParams(temperature), "seed": seed}

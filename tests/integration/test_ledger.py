@@ -4,7 +4,7 @@ import asyncio
 
 from cactus_core.acceptance import Acceptance
 from cactus_core.sampling import SamplingParams
-from edge.client import Client, Drafting
+from edge.completer import Completer, Drafting
 from edge.completion import Completion
 from edge.tuning.plan import RowsPlan
 from tests.integration.conftest import system
@@ -14,7 +14,7 @@ NUM_REQUESTS = 24
 
 async def completions(endpoint, pair, acceptance, *, num_requests=NUM_REQUESTS, sampling=None):
     """Texts one after another, of an edge of their own."""
-    client, done = Client(endpoint, pair.tokenizer(), pair.drafter(), Drafting(rows=RowsPlan(3, 3))), []
+    client, done = Completer(endpoint, pair.tokenizer(), pair.drafter(), Drafting(rows=RowsPlan(3, 3))), []
     for seed in range(num_requests):
         completion = Completion("w5 w2")
         settings = {"sampling": sampling or SamplingParams(), "seed": seed, "acceptance": acceptance}

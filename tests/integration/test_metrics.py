@@ -26,7 +26,7 @@ from cluster.access.tenants import digest_of
 from cluster.gateway import GatewayServer
 from cluster.metrics import GatewayMetrics
 from cluster.router import Router
-from edge.client import Client, Drafting
+from edge.completer import Completer, Drafting
 from edge.completion import Completion
 from edge.link import Endpoint
 from edge.serving.metrics import Metrics as EdgeMetrics
@@ -64,7 +64,7 @@ async def scraped(port):
 
 
 async def drafted(endpoint, pair, acceptance=EXACT):
-    client = Client(endpoint, pair.tokenizer(), pair.drafter(), Drafting(rows=RowsPlan(2, 3)))
+    client = Completer(endpoint, pair.tokenizer(), pair.drafter(), Drafting(rows=RowsPlan(2, 3)))
     completion = Completion("w1 w2 w3")
     sampling = SamplingParams(logit_bias=((0, -100.0),))  # no text ends early
     async for _ in client.generate(completion, max_tokens=NUM_TOKENS, sampling=sampling, seed=1, acceptance=acceptance):

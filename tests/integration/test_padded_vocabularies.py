@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from cactus_core.acceptance import Acceptance
 from cactus_core.demo_pair import demo_model
 from cactus_core.sampling import SamplingParams
-from edge.client import Client, Drafting
+from edge.completer import Completer, Drafting
 from edge.completion import Completion
 from edge.drafting.onnx_drafter import OnnxDrafter
 from edge.exporting.export import export
@@ -45,7 +45,7 @@ async def test_a_pair_that_is_padded_differently_writes_and_accepts_as_ever(tmp_
     texts = []
     async with system(target) as endpoint:
         for drafts in (drafter, None):
-            client = Client(endpoint, Tokenizer.load(tmp_path / "draft"), drafts, Drafting(tree=TreePlan(16, DEEPEST, FOR_EACH)))
+            client = Completer(endpoint, Tokenizer.load(tmp_path / "draft"), drafts, Drafting(tree=TreePlan(16, DEEPEST, FOR_EACH)))
             completion = Completion("def read_config(path")
             sampling, acceptance = SamplingParams(0.7), Acceptance(rule)
             async for _ in client.generate(completion, max_tokens=48, sampling=sampling, seed=3, acceptance=acceptance):

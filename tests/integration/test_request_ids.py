@@ -18,7 +18,7 @@ from cluster.access.tenants import digest_of
 from cluster.gateway import GatewayServer
 from cluster.metrics import GatewayMetrics
 from cluster.router import Router
-from edge.client import Client, Drafting
+from edge.completer import Completer, Drafting
 from edge.completion import Completion
 from edge.credentials import Credentials
 from edge.link import Endpoint
@@ -79,11 +79,11 @@ async def test_a_link_that_is_tried_again_is_logged_by_the_id_of_its_text(small_
     endpoint = Failing(served, Unavailable("nothing is there; start it"))
     completion = Completion("w1 w2 w3")
     with pytest.raises(Unavailable):
-        async for _ in Client(endpoint, small_pair.tokenizer(), None, Drafting(patience_s=0.2)).generate(
+        async for _ in Completer(endpoint, small_pair.tokenizer(), None, Drafting(patience_s=0.2)).generate(
             completion, max_tokens=4, sampling=SamplingParams(), seed=1
         ):
             pass
-    assert set(requests_of(caplog, "edge.client")) == {completion.request_id}
+    assert set(requests_of(caplog, "edge.completer")) == {completion.request_id}
 
 
 async def test_an_answer_that_fails_is_logged_by_its_id(small_pair, served, caplog):
@@ -111,7 +111,7 @@ async def test_a_text_that_goes_on_elsewhere_is_counted_and_logged_by_its_id_eac
             Endpoint(f"127.0.0.1:{gateway.port}") as endpoint,
         ):
             await gateway.ready()
-            client = Client(endpoint, small_pair.tokenizer(), None)
+            client = Completer(endpoint, small_pair.tokenizer(), None)
             whole = await complete(client, acceptance=COUPLED)
             logger.addHandler(handler)
             logger.setLevel(logging.INFO)

@@ -18,7 +18,7 @@ from cactus_core.sampling import SamplingParams
 from cloud.service import VerifierServer
 from cluster.emulated_link import EmulatedLink
 from cluster.link_profile import PROFILES
-from edge.client import Client, Drafting
+from edge.completer import Completer, Drafting
 from edge.completion import Completion
 from edge.drafting.onnx_drafter import OnnxDrafter
 from edge.link import Endpoint
@@ -46,7 +46,7 @@ class Edge:
     """A client behind a link of its own."""
 
     def __init__(self, drafter: OnnxDrafter | None, drafting: Drafting | None, link: EmulatedLink, endpoint: Endpoint) -> None:
-        self._client = Client(endpoint, Tokenizer.load(Path(demo_model("draft"))), drafter, drafting)
+        self._client = Completer(endpoint, Tokenizer.load(Path(demo_model("draft"))), drafter, drafting)
         self._link = link
 
     async def text(self, number: int, num_tokens: int, cut_every: int) -> tuple[list[int], int]:

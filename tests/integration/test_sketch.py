@@ -14,7 +14,7 @@ from cluster.gateway import GatewayServer
 from cluster.load_meter import LoadMeter
 from cluster.router import Opening, Router
 from cluster.routing import Replica, Routes, keys_of
-from edge.client import Client
+from edge.completer import Completer
 from edge.completion import Completion
 from tests.cluster.access.stub_verifier import endpoint_of, with_token
 from tests.cluster.access.test_tenants import tenants_file
@@ -27,7 +27,7 @@ _PROMPT = " ".join(f"w{1 + i * i % 7}" for i in range(3 * PAGE_SIZE + 1))
 async def written(pair, gateway, credentials):
     """The tokens of the prompt, after its text was written."""
     async with endpoint_of(gateway, credentials) as endpoint:
-        client, completion = Client(endpoint, pair.tokenizer(), None), Completion(_PROMPT)
+        client, completion = Completer(endpoint, pair.tokenizer(), None), Completion(_PROMPT)
         async for _ in client.generate(completion, max_tokens=2, sampling=SamplingParams(), seed=1, acceptance=Acceptance(COUPLED)):
             pass
     return np.array(pair.tokenizer().encode(_PROMPT))

@@ -9,7 +9,7 @@ import pytest
 from cactus_core.acceptance import Acceptance
 from cactus_core.errors import InvalidInput, Unavailable
 from cactus_core.sampling import SamplingParams
-from edge.client import Client, Drafting
+from edge.completer import Completer, Drafting
 from edge.completion import Completion
 from edge.link import Endpoint
 from edge.tuning.plan import FOR_EACH, RowsPlan, TreePlan
@@ -54,10 +54,10 @@ def ids(completion):
 @pytest.mark.parametrize("sampling", [GREEDY, RANDOM], ids=["greedy", "random"])
 async def test_coupled_text_is_the_same_however_it_is_drafted(small_pair, sampling):
     async with system(small_pair.target) as endpoint:
-        alone = await complete(Client(endpoint, small_pair.tokenizer(), None), sampling=sampling)
+        alone = await complete(Completer(endpoint, small_pair.tokenizer(), None), sampling=sampling)
         assert len(ids(alone)) == NUM_TOKENS
         for plan in PLANS.values():
-            client = Client(endpoint, small_pair.tokenizer(), small_pair.drafter(), Drafting(tree=plan))
+            client = Completer(endpoint, small_pair.tokenizer(), small_pair.drafter(), Drafting(tree=plan))
             drafted = await complete(client, sampling=sampling)
             assert ids(drafted) == ids(alone)
             assert drafted.summary.drafter_error == ""
@@ -68,8 +68,8 @@ async def test_coupled_text_is_the_same_however_it_is_drafted(small_pair, sampli
 @pytest.mark.parametrize("plan", PLANS.values(), ids=list(PLANS))
 async def test_coupled_text_over_a_link_that_is_cut_ten_times_is_the_same(small_pair, plan):
     async with cut_system(small_pair) as (relay, endpoint):
-        whole = await complete(Client(endpoint, small_pair.tokenizer(), None))
-        client = Client(endpoint, small_pair.tokenizer(), small_pair.drafter(), Drafting(tree=plan))
+        whole = await complete(Completer(endpoint, small_pair.tokenizer(), None))
+        client = Completer(endpoint, small_pair.tokenizer(), small_pair.drafter(), Drafting(tree=plan))
         cut = await complete(client, relay=relay)
     assert ids(cut) == ids(whole)
     assert cut.text == whole.text
@@ -81,7 +81,7 @@ async def test_coupled_text_over_a_link_that_is_cut_ten_times_is_the_same(small_
 
 async def test_a_cloud_that_decodes_alone_goes_on_after_each_cut(small_pair):
     async with cut_system(small_pair) as (relay, endpoint):
-        client = Client(endpoint, small_pair.tokenizer(), None)
+        client = Completer(endpoint, small_pair.tokenizer(), None)
         whole, cut = await complete(client), await complete(client, relay=relay)
     assert ids(cut) == ids(whole)
     assert cut.summary.num_resumes >= 5
@@ -91,7 +91,7 @@ async def test_rounds_of_a_fixed_plan_bring_the_same_text_after_cuts(small_pair)
     async with cut_system(small_pair) as (relay, endpoint):
         whole, cut = [
             await complete(
-                Client(endpoint, small_pair.tokenizer(), small_pair.drafter(), Drafting(rows=RowsPlan(2, 3))),
+                Completer(endpoint, small_pair.tokenizer(), small_pair.drafter(), Drafting(rows=RowsPlan(2, 3))),
                 acceptance=Acceptance(),
                 relay=each,
             )
@@ -106,7 +106,7 @@ async def test_a_budget_holds_over_all_streams_of_a_text_together(small_pair):
     budget = 0.6
     acceptance = Acceptance(relaxation="certified", strength=0.3, budget=budget)
     async with cut_system(small_pair) as (relay, endpoint):
-        client = Client(endpoint, small_pair.tokenizer(), small_pair.drafter(), Drafting(rows=RowsPlan(3, 3)))
+        client = Completer(endpoint, small_pair.tokenizer(), small_pair.drafter(), Drafting(rows=RowsPlan(3, 3)))
         for seed in range(3):
             cut = await complete(client, acceptance=acceptance, seed=seed, relay=relay)
             assert cut.summary.num_resumes >= 5
@@ -115,7 +115,7 @@ async def test_a_budget_holds_over_all_streams_of_a_text_together(small_pair):
 
 async def test_patience_has_an_end(small_pair):
     async with cut_system(small_pair) as (relay, endpoint):
-        client = Client(endpoint, small_pair.tokenizer(), small_pair.drafter(), Drafting(patience_s=0.3))
+        client = Completer(endpoint, small_pair.tokenizer(), small_pair.drafter(), Drafting(patience_s=0.3))
         with pytest.raises(Unavailable):
             await complete(client, relay=relay, refuses=True)
         assert relay.num_refused > 1
@@ -125,12 +125,12 @@ async def test_what_never_worked_is_not_tried_again(small_pair):
     async with cut_system(small_pair) as (relay, endpoint):
         relay.refuses = True
         with pytest.raises(Unavailable):
-            await complete(Client(endpoint, small_pair.tokenizer(), None, Drafting(patience_s=math.inf)))
+            await complete(Completer(endpoint, small_pair.tokenizer(), None, Drafting(patience_s=math.inf)))
 
 
 async def test_a_request_that_cannot_be_opened_where_others_were_is_tried_for_as_long_as_patience_lasts(small_pair):
     async with cut_system(small_pair) as (relay, endpoint):
-        hasty, patient = (Client(endpoint, small_pair.tokenizer(), None, Drafting(patience_s=s)) for s in (0.0, math.inf))
+        hasty, patient = (Completer(endpoint, small_pair.tokenizer(), None, Drafting(patience_s=s)) for s in (0.0, math.inf))
         for client in (hasty, patient):
             await complete(client, max_tokens=2)
         relay.refuses = True
@@ -146,6 +146,6 @@ async def test_a_request_that_cannot_be_opened_where_others_were_is_tried_for_as
 
 async def test_what_is_wrong_with_a_request_is_not_tried_again(small_pair):
     async with system(small_pair.target) as endpoint:
-        client = Client(endpoint, small_pair.tokenizer(), None, Drafting(patience_s=math.inf))
+        client = Completer(endpoint, small_pair.tokenizer(), None, Drafting(patience_s=math.inf))
         with pytest.raises(InvalidInput):
             await complete(client, stop_ids=(99,))

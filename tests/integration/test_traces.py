@@ -14,7 +14,7 @@ from cactus_core.acceptance import Acceptance
 from cactus_core.errors import InvalidInput, Unavailable, Unsupported
 from cactus_core.sampling import SamplingParams
 from cactus_core.session import Served
-from edge.client import Client, Drafting
+from edge.completer import Completer, Drafting
 from edge.completion import Completion
 from edge.link import Endpoint
 from edge.round_spans import traced_by
@@ -36,7 +36,7 @@ def spans():
 
 
 def drafting_client(endpoint, pair, tracing):
-    return Client(endpoint, pair.tokenizer(), pair.drafter(), Drafting(rows=RowsPlan(2, 3), tree=TreePlan(6, 3, 0.0)), tracing)
+    return Completer(endpoint, pair.tokenizer(), pair.drafter(), Drafting(rows=RowsPlan(2, 3), tree=TreePlan(6, 3, 0.0)), tracing)
 
 
 async def write(client, acceptance=None, max_tokens=NUM_TOKENS):
@@ -107,7 +107,7 @@ async def test_a_text_that_fails_has_a_span_that_says_so_and_quotes_nothing(smal
     provider, finished = spans
     async with system(small_pair.target) as endpoint:
         served = await endpoint.describe()
-    client = Client(Unreachable(served), small_pair.tokenizer(), None, Drafting(patience_s=0.0), traced_by(provider))
+    client = Completer(Unreachable(served), small_pair.tokenizer(), None, Drafting(patience_s=0.0), traced_by(provider))
     with pytest.raises(Unavailable):
         await write(client)
     (text,) = finished()

@@ -11,7 +11,7 @@ import pytest
 from cactus_core.acceptance import Acceptance
 from cactus_core.rules import COUPLED
 from cactus_core.sampling import SamplingParams
-from edge.client import Client, Drafting
+from edge.completer import Completer, Drafting
 from edge.completion import Completion
 from edge.tuning.plan import RowsPlan, TreePlan
 from tests.integration.conftest import system
@@ -35,7 +35,7 @@ async def text_of(client, acceptance, temperature):
 async def test_a_clock_that_jumps_by_days_at_every_look_changes_no_text(small_pair, monkeypatch, drafting, acceptance, temperature):
     real, jumps = time.time, itertools.cycle((DAY_S, -DAY_S, 30 * DAY_S, -365 * DAY_S))
     async with system(small_pair.target) as endpoint:
-        client = Client(endpoint, small_pair.tokenizer(), small_pair.drafter(), drafting)
+        client = Completer(endpoint, small_pair.tokenizer(), small_pair.drafter(), drafting)
         still = await text_of(client, acceptance, temperature)
         monkeypatch.setattr(time, "time", lambda: real() + next(jumps))
         monkeypatch.setattr(time, "time_ns", lambda: int(1e9 * time.time()))

@@ -39,7 +39,7 @@ _DEFAULT = Acceptance()
 
 @dataclass(frozen=True, slots=True)
 class Drafting:
-    """How a client is to draft. A plan of the request's own family is kept to; without one the tuner chooses, for what `objective` asks.
+    """How texts are to be drafted. A plan of the request's own family is kept to; without one the tuner chooses, for what `objective` asks.
 
     A lost link is tried again for `patience_s` seconds before the request ends with `Unavailable`. `goes_on_alone`: meanwhile the
     draft writes the text on, each token `unverified` until the cloud is back; of the coupled family only.
@@ -55,7 +55,7 @@ class Drafting:
     ahead: bool = False
 
 
-class Client:
+class Completer:
     """Completes texts at an endpoint, drafting with `drafter`; without one the cloud decodes alone.
 
     What its tuners learn of endpoint, link and drafter outlives a request. One request at a time drafts with one drafter.
