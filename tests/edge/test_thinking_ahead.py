@@ -17,7 +17,7 @@ from cactus_core.block import Block, empty_block
 from cactus_core.coupled import CoupledTree
 from cactus_core.rules import COUPLED
 from cactus_core.session import Decision, Finish, Hint, Limits, Request
-from edge import client, hinting
+from edge import completer, hinting
 from edge.completer import Completer, Drafting
 from edge.drafting.drafter import ThinksAhead
 from edge.hinting import speculate_along
@@ -198,7 +198,7 @@ def test_a_client_thinks_ahead_where_it_is_told_to_unless_it_saves_energy(
     ahead: bool,  # a parameter
 ) -> None:
     told: list[bool] = []
-    monkeypatch.setattr(client, "speculate_along", lambda *_, ahead: told.append(ahead))
+    monkeypatch.setattr(completer, "speculate_along", lambda *_, ahead: told.append(ahead))
     nothing: Any = None
     Completer(nothing, nothing, Thinker(), drafting)._family(nothing, asked(), Limits(), Summary())
     assert told == [ahead]
