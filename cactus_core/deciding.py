@@ -68,11 +68,11 @@ def _decide_single(paths: DraftedPaths, verification: Verification, coins: Coins
     draft_taken, target_taken = (np.take_along_axis(probs, taken, -1)[..., 0] for probs in (draft, target))
     is_drafted = np.arange(length) < paths.lengths[:, None]
     weights = np.ones((num_sessions, length + 1))
+    carried = weights if verification.carries else np.ones_like(weights)
     for depth in range(length):
-        weight = weights[:, depth] if verification.carries else weights[:, 0]
-        next_weight = verifying.path_weight(weight, target_taken[:, depth], draft_taken[:, depth])
+        next_weight = verifying.path_weight(carried[:, depth], target_taken[:, depth], draft_taken[:, depth])
         weights[:, depth + 1] = np.where(is_drafted[:, depth], next_weight, 1.0)
-    owed = verifying.residual(weights[:, :-1] if verification.carries else np.ones((num_sessions, length)), target, target_off, draft)
+    owed = verifying.residual(carried[:, :-1], target, target_off, draft)
     accepted = verification.accepted_length(weights, np.where(is_drafted, owed.sum(-1), 0.0), paths.lengths, coins)
     return Verdicts(only, accepted, correct(owed, paths, only, accepted, coins), np.zeros((num_sessions, length + 1)))
 
