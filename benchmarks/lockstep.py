@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from cactus_core.block import Block
+from cactus_core.errors import CactusError
 from cactus_core.session import Decision, Request
 from cloud.engine import Engine
 from cloud.loop import EngineFigures
@@ -58,6 +59,12 @@ def opened(engine: Engine, requests: Sequence[Request]) -> Iterator[list[Session
 
 def between_steps(engine: Engine, call: Callable[[], T]) -> T:
     """What `call` returns or raises, run in the engine's thread after a step: what it sends goes into the next step together."""
+    with _called_between_steps(engine, call) as result:
+        return result.result(PATIENCE_S)
+
+
+@contextmanager
+def _called_between_steps(engine: Engine, call: Callable[[], T]) -> Iterator[Future[T]]:
     result: Future[T] = Future()
 
     def run(_: Decision) -> None:
@@ -69,13 +76,15 @@ def between_steps(engine: Engine, call: Callable[[], T]) -> T:
     gate = engine.open(Request((0,), max_tokens=1, seed=0, fingerprint=engine.served.fingerprint))
     try:
         engine.stream(gate, run)
-        return result.result(PATIENCE_S)
+        yield result
     finally:
         engine.close(gate)
 
 
 def lap(engine: Engine, sessions: Sequence[Session], blocks: Sequence[Block], number: int) -> Lap:
-    """Round `number` of all the sessions, read and decided together."""
+    """Round `number` of all the sessions, read and decided together. Whoever calls sleeps until the last decision: a thread that
+    woke between would take the interpreter's lock from the step.
+    """
     before = engine.figures
     result: Future[tuple[float, EngineFigures]] = Future()
     left = len(blocks)
@@ -90,15 +99,19 @@ def lap(engine: Engine, sessions: Sequence[Session], blocks: Sequence[Block], nu
     def send() -> list[Future[Decision]]:
         nonlocal before, started
         before = engine.figures
-        answers = [engine.submit(session, number, block) for session, block in zip(sessions, blocks, strict=True)]
+        try:
+            answers = [engine.submit(session, number, block) for session, block in zip(sessions, blocks, strict=True)]
+        except CactusError as error:
+            result.set_exception(error)
+            raise
         started = time.perf_counter()
         for answer in answers:
             answer.add_done_callback(note)
         return answers
 
-    answers = between_steps(engine, send)
-    wall_s, after = result.result(PATIENCE_S)
-    return Lap(tuple(answer.result(0) for answer in answers), wall_s, spent(before, after))
+    with _called_between_steps(engine, send) as answers:
+        wall_s, after = result.result(PATIENCE_S)
+        return Lap(tuple(answer.result(0) for answer in answers.result(0)), wall_s, spent(before, after))
 
 
 def decoded(engine: Engine, sessions: Sequence[Session]) -> tuple[float, EngineFigures]:
