@@ -71,5 +71,9 @@ class Recent:
     def add(self, value: float) -> None:
         self._values.append(value)
 
+    @property
+    def values(self) -> tuple[float, ...]:
+        return tuple(self._values)
+
     def value(self, default: float) -> float:
         return median(self._values) if self._values else default

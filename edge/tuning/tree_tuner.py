@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from statistics import fmean, median
 
 import numpy as np
 
@@ -288,19 +289,27 @@ class TreeTuner:
     def _stream(self, size: int, curve: Floats) -> Forecast:
         draft, overhead = self._draft.at(size), self._overhead.value(0.0)
         plain, more = self._step.at(0), self._step.at(size) - self._step.at(0)
-        on_the_way = self._round_trip.value(0.0) + draft
         stands = np.concatenate([[1.0], curve])  # so many tokens and more come true
         beyond = np.cumsum(curve[::-1])[::-1]  # what comes true after so many
         num_tokens, step = 1.0, plain
         # What a step brings depends on how much was emitted since its tree was drafted, which depends on what a step brings.
         for _ in range(8):
             cycle = step + overhead
-            # A step is under way when a tree comes, half over on average; of a slow drafter the next steps have the same tree.
-            num_late = max(1.0, on_the_way / cycle + 0.5 + 0.5 * max(draft / cycle - 1.0, 0.0))
-            num_since = num_late * num_tokens
+            num_since = self._num_late(draft, cycle) * num_tokens
             num_tokens = 0.5 * num_tokens + 0.5 * (1.0 + _between(beyond, num_since))
             step = plain + more * _between(stands, num_since)  # a tree that has died costs nothing
         return self._forecast(TreePlan(size, DEEPEST, 0.0), num_tokens, step + overhead, step, draft)
+
+    def _num_late(self, draft: float, cycle: float) -> float:
+        """How many steps end between a tree's base and the step that reads it, where the cloud decodes on."""
+        trips = self._round_trip.values or (0.0,)
+        # As if trees came at any moment of a step: it is half over on average. Of a slow drafter the next steps have the same tree.
+        at_any_moment = (median(trips) + draft) / cycle + 0.5 + 0.5 * max(draft / cycle - 1.0, 0.0)
+        if draft > cycle:
+            return max(1.0, at_any_moment)
+        # A quick drafter begins as a decision comes, so that its trees come at the same moment of each step. Steps waver: half and half.
+        in_step = fmean(math.ceil((trip + draft) / cycle) for trip in trips)
+        return max(1.0, (at_any_moment + in_step) / 2)
 
     def _forecast(self, plan: TreePlan, num_tokens: float, cycle_s: float, step_s: float, draft_s: float) -> Forecast:
         device, num_tokens = self._device, max(num_tokens * self._kept[plan.mode].ratio, 1e-9)
