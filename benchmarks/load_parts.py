@@ -170,18 +170,17 @@ class Stream:
         await self._call.write(self._outbox.seal(pb.EdgeFrame(open=codec.pack_request(request))))
         await self._call.read()
 
-    async def drive(self, due: float, interval: float, until: float) -> list[float]:
+    async def drive(self, first: float, interval: float, until: float) -> list[float]:
         """A round each `interval` seconds, or as soon after as the one before allows. Moments are on the system's monotonic clock."""
-        delays = []
+        delays: list[float] = []
         frame = pb.EdgeFrame(draft_tree=codec.pack_hint(Hint(1, _TREE, math.inf)))
-        while due < until:
+        while (due := first + len(delays) * interval) < until:  # a sum of intervals would end just before `until`, and be one more
             await asyncio.sleep(max(due - time.monotonic(), 0.0))
             self._round += 1
             frame.draft_tree.round = self._round
             await self._call.write(self._outbox.seal(frame))
             await self._call.read()
             delays.append(time.monotonic() - due)
-            due += interval
         return delays
 
     async def ask(self, rounds_per_s: float, until: float) -> None:
