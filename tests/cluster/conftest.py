@@ -42,8 +42,8 @@ class Cactus:
     def num_running(self):
         return len(list(self._processes()))
 
-    def left_running(self, within_s=30.0):
-        """What still runs after a while's grace, in which Ray's agents notice that their raylet has ended: command lines."""
+    def left_running(self, within_s=10.0):
+        """What still runs after a moment's grace: command lines."""
         if not Path("/proc/self/environ").exists():
             pytest.skip("processes are found by their environment, which only Linux shows")
         deadline = time.monotonic() + within_s

@@ -19,7 +19,7 @@ from tests.docs.pages import ROOT, programs
 from tests.docs.trying import How, to_try
 
 pytestmark = pytest.mark.slow
-PATIENCE_S = 240.0
+PATIENCE_S = 120.0
 SERVED = [shown.typed for shown in to_try(How.SERVED)]
 # Where a verb listens if it is not told.
 OWN = {"up": 7800, "gateway": 7800, "verifier": 7801, "link": 7802, "serve": 8000}
