@@ -96,6 +96,7 @@ def test_up_says_that_its_port_is_in_use_and_leaves_nothing_running(cactus):
     assert cactus.left_running() == []
 
 
+@pytest.mark.slow
 def test_up_says_that_there_is_no_such_model_and_leaves_nothing_running(cactus, tmp_path):
     status, _, error = cactus.run("up", "--listen", "127.0.0.1:0", "--device", "cpu", "--model", tmp_path / "nothing")
     assert status == 1
@@ -104,7 +105,8 @@ def test_up_says_that_there_is_no_such_model_and_leaves_nothing_running(cactus, 
     assert cactus.left_running() == []
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_nothing_running(cactus, ending):
     with cactus.start("demo", "--max-tokens", 1500) as process:
         process.stdout.readline()  # "... are up after ...": the edge is about to start

@@ -123,6 +123,7 @@ def test_one_edge_is_simulated_with_table_picture_and_figures(cactus, tmp_path):
     assert cactus.left_running() == []
 
 
+@pytest.mark.slow
 async def test_several_replicas_stand_behind_the_gateway_and_each_verifies(monkeypatch, capsys):
     def told(port):
         lines = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text.splitlines()
