@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from cactus_core.block import Block
-from cactus_core.errors import CactusError
 from cactus_core.session import Decision, Request
 from cloud.engine import Engine
 from cloud.loop import EngineFigures
@@ -99,17 +98,18 @@ def lap(engine: Engine, sessions: Sequence[Session], blocks: Sequence[Block], nu
     def send() -> list[Future[Decision]]:
         nonlocal before, started
         before = engine.figures
-        try:
-            answers = [engine.submit(session, number, block) for session, block in zip(sessions, blocks, strict=True)]
-        except CactusError as error:
-            result.set_exception(error)
-            raise
+        answers = [engine.submit(session, number, block) for session, block in zip(sessions, blocks, strict=True)]
         started = time.perf_counter()
         for answer in answers:
             answer.add_done_callback(note)
         return answers
 
+    def refused(sent: Future[list[Future[Decision]]]) -> None:
+        if (error := sent.exception()) is not None:
+            result.set_exception(error)
+
     with _called_between_steps(engine, send) as answers:
+        answers.add_done_callback(refused)
         wall_s, after = result.result(PATIENCE_S)
         return Lap(tuple(answer.result(0) for answer in answers.result(0)), wall_s, spent(before, after))
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from statistics import fmean, median
 
 import numpy as np
 
@@ -302,13 +301,13 @@ class TreeTuner:
 
     def _num_late(self, draft: float, cycle: float) -> float:
         """How many steps end between a tree's base and the step that reads it, where the cloud decodes on."""
-        trips = self._round_trip.values or (0.0,)
         # As if trees came at any moment of a step: it is half over on average. Of a slow drafter the next steps have the same tree.
-        at_any_moment = (median(trips) + draft) / cycle + 0.5 + 0.5 * max(draft / cycle - 1.0, 0.0)
+        at_any_moment = (self._round_trip.value(0.0) + draft) / cycle + 0.5 + 0.5 * max(draft / cycle - 1.0, 0.0)
         if draft > cycle:
             return max(1.0, at_any_moment)
         # A quick drafter begins as a decision comes, so that its trees come at the same moment of each step. Steps waver: half and half.
-        in_step = fmean(math.ceil((trip + draft) / cycle) for trip in trips)
+        trips = self._round_trip.values or (0.0,)
+        in_step = sum(math.ceil((trip + draft) / cycle) for trip in trips) / len(trips)
         return max(1.0, (at_any_moment + in_step) / 2)
 
     def _forecast(self, plan: TreePlan, num_tokens: float, cycle_s: float, step_s: float, draft_s: float) -> Forecast:

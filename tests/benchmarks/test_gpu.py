@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from benchmarks import gpu, gpu_tables, gpu_targets, lockstep
-from cactus_core.errors import Unavailable
+from cactus_core.block import empty_block
+from cactus_core.errors import StaleBase, Unavailable
 from cluster.figures import Figures
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -44,3 +45,12 @@ def test_steps_are_timed_beside_both_forwards(monkeypatch):
     for system in ("blocks", "plain"):
         for against in ("transformers", "captured"):
             assert figures.value("step_overhead", system=system, against=against) > 0
+
+
+def test_a_lap_whose_block_is_refused_says_so_at_once():
+    shape = {"vocab_size": 500, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    served = gpu_targets.shaped_as("small", device="cpu", dtype=torch.float32, num_key_value_heads=1, head_dim=32, **shape)
+    with lockstep.running_engine(served.target, 8) as engine, lockstep.opened(engine, [served.request([3, 14], 6)]) as sessions:
+        with pytest.raises(StaleBase):
+            lockstep.lap(engine, sessions, [empty_block(1)], 0)
+        assert len(lockstep.lap(engine, sessions, [empty_block(2)], 0).decisions) == 1
