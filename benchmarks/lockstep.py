@@ -18,6 +18,7 @@ from cactus_core.block import Block
 from cactus_core.session import Decision, Request
 from cloud.engine import Engine
 from cloud.loop import EngineFigures
+from cloud.own_thread import in_own_thread
 from cloud.session import Session
 from cloud.target import TargetModel
 
@@ -37,8 +38,9 @@ class Lap:
 
 @contextmanager
 def running_engine(target: TargetModel, num_pages: int, *, token_budget: int = 512) -> Iterator[Engine]:
-    # Nothing large waits beside small work in a lockstep, so what a step costs anyway need not be measured.
-    engine = Engine(target, num_pages=num_pages, token_budget=token_budget, num_free_tokens=0.0)
+    # Nothing large waits beside small work in a lockstep, so what a step costs anyway need not be measured. As in a server, whoever makes
+    # an engine computes nothing beside it.
+    engine = in_own_thread(lambda: Engine(target, num_pages=num_pages, token_budget=token_budget, num_free_tokens=0.0))
     engine.start()
     try:
         yield engine

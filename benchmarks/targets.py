@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from cactus_core.sampling import SamplingParams
 from cactus_core.session import Request
 from cloud.attention import IMPLEMENTATION
 from cloud.checkpoint import load_checkpoint
+from cloud.own_thread import in_own_thread
 from cloud.target import TargetModel
 
 # The layers of Qwen3-0.6B, under a vocabulary that leaves most of the work to them.
@@ -81,13 +82,17 @@ class Served:
 
 @cache
 def demo() -> Served:
+    return in_own_thread(_demo)
+
+
+def _demo() -> Served:
     model, tokenizer = load_checkpoint(demo_model("target"), torch.float32)
     return served_beside_its_own("demo", model, tokenizer, num_threads=1)
 
 
 @cache
 def large() -> Served:
-    return random_target("random", num_threads=2)
+    return in_own_thread(partial(random_target, "random", num_threads=2))
 
 
 def random_target(name: str, *, num_threads: int, **shape: int) -> Served:

@@ -26,6 +26,7 @@ from cactus_core.wire.frames import Inbox, Outbox, edge_frame
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cloud.certificates import ServerCertificates
 from cloud.engine import Engine
+from cloud.own_thread import in_own_thread
 from cloud.serving import Context, add_health, bind, is_spelled_out, server_options, set_serving, speculation_handler, tenant_of
 from cloud.session import Session
 from cloud.status import errors_as_status
@@ -204,7 +205,7 @@ class VerifierServer:
         self._health = await add_health(self._server)
         self.port = bind(self._server, self._address, credentials)
         await self._server.start()
-        self._loading = asyncio.create_task(asyncio.to_thread(self._load, limits))
+        self._loading = asyncio.create_task(asyncio.to_thread(in_own_thread, partial(self._load, limits)))
         return self
 
     def _load(self, limits: Limits) -> Engine:
