@@ -24,7 +24,7 @@ from edge.exporting.checkpoint import locate
 from edge.exporting.draft_folder import draft_folder
 from edge.link import Endpoint
 from edge.tokenizer import Tokenizer
-from edge.tuning.tree_tuner import Objective
+from edge.tuning.forecasting import Objective
 
 _SAMPLING, _ACCEPTANCE = SamplingParams(), Acceptance(COUPLED)
 

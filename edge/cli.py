@@ -122,7 +122,7 @@ def generate(
     from edge.completer import Completer, Drafting
     from edge.credentials import Credentials
     from edge.link import Endpoint
-    from edge.tuning.tree_tuner import Objective
+    from edge.tuning.forecasting import Objective
 
     credentials = Credentials(tls_ca, tls_cert, tls_key, token_file, insecure_tokens)
 

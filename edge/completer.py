@@ -29,9 +29,10 @@ from edge.speculate import decode_alone, speculate
 from edge.summary import Summary
 from edge.tokenizer import Tokenizer
 from edge.tracing import Tracing, untraced
+from edge.tuning.forecasting import Objective
 from edge.tuning.plan import RowsPlan, TreePlan
 from edge.tuning.rows_tuner import RowsTuner
-from edge.tuning.tree_tuner import Objective, TreeTuner
+from edge.tuning.tree_tuner import TreeTuner
 
 _log = logging.getLogger(__name__)
 _DEFAULT = Acceptance()

@@ -177,8 +177,9 @@ class _HintedStream:
         plan = PROBED if self._is_probe else self._tuner.current
         live = rerooted(_first(tree, plan.num_nodes), np.array(since, dtype=np.int64))
         num_bytes = 0
-        # Without a first hint nothing is known of the round trip; whoever was told to wait is told that what came did not come true.
-        if self._is_probe or max(plan.wait_s, self._told_wait_s) > 0.0 or len(live.tokens) or not self._number:
+        # Without a first hint nothing is known of the round trip; whoever waits goes on waiting, for the tree that is drafted next, unless
+        # nobody is to wait any more.
+        if self._is_probe or len(live.tokens) or not self._number or self._told_wait_s > plan.wait_s == 0.0:
             num_bytes = await self._hint(live, plan.wait_s)
             nodes, depth, seconds = self._unreported
             self._unreported = nodes + len(live.tokens), max(depth, int(live.depths.max(initial=0))), seconds + draft_s

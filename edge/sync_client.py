@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar, Unpack
 from edge.async_client import Asked, AsyncClient, AsyncTextStream
 from edge.completion import Completion, Piece
 from edge.credentials import Credentials
-from edge.tuning.tree_tuner import Objective
+from edge.tuning.forecasting import Objective
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from edge.completer import Completer
 from edge.completion import Completion, Piece, Retraction
 from edge.rounds import Round
 from edge.stop_strings import StopStrings
-from edge.tuning.tree_tuner import Objective
+from edge.tuning.forecasting import Objective
 
 
 @dataclass(frozen=True, slots=True)

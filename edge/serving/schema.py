@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from cactus_core.acceptance import Acceptance
 from cactus_core.rules import COUPLED, DEFAULT_RULE
-from edge.tuning.tree_tuner import Objective
+from edge.tuning.forecasting import Objective
 
 _MAX_CHOICES = 128
 _MAX_STOPS = 16

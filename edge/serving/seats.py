@@ -15,7 +15,7 @@ from edge.link import Endpoint
 from edge.serving.errors import busy
 from edge.tokenizer import Tokenizer
 from edge.tracing import Tracing
-from edge.tuning.tree_tuner import Objective
+from edge.tuning.forecasting import Objective
 
 
 class Seat:

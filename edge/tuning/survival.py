@@ -25,7 +25,7 @@ class Foretold:
 
     def __init__(self, tree: CoupledTree) -> None:
         self._tree, self._node = tree, -1
-        self.num_nodes = len(tree.tokens)
+        self.base, self.num_nodes = tree.base, len(tree.tokens)
         self.places: list[int] = []  # in the tree's order, of its nodes that came true
         self.is_over = False
 

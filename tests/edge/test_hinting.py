@@ -215,8 +215,8 @@ def test_the_text_is_whole_whatever_is_drafted_and_whenever(errs, restless, deci
 def test_a_tuner_that_learns_meets_a_stream_that_is_whole(errs, decision_takes, draft_takes, objective):
     tuner = TreeTuner(objective)
     asyncio.run(complete(Guessing(errs), tuner, decision_takes=decision_takes, draft_takes=draft_takes))
-    assert tuner._draft
-    assert tuner._survival.num_outcomes > 0
+    assert tuner._known.draft
+    assert tuner._known.text.num_drafts > 0
 
 
 async def test_every_tree_that_is_waited_for_stands_to_its_end():

@@ -23,8 +23,9 @@ from edge.drafting.drafter import ThinksAhead
 from edge.hinting import speculate_along
 from edge.rounds import Round
 from edge.summary import Summary
+from edge.tuning.forecasting import Objective
 from edge.tuning.plan import FOR_EACH, OFF, TreePlan
-from edge.tuning.tree_tuner import Objective, TreeTuner
+from edge.tuning.tree_tuner import TreeTuner
 
 FOUR = TreePlan(4, 4, FOR_EACH)
 

@@ -229,9 +229,11 @@ class _Edge:
         self._tuner.drafted(tree.num_nodes, took_s, 100)
         plan = PROBED if is_probe else self._tuner.current
         live = tree.first(plan.num_nodes).after(self._length)
-        if is_probe or max(plan.wait_s, self._told_wait_s) or live.num_nodes or not self._number:
+        if is_probe or live.num_nodes or not self._number or self._told_wait_s > plan.wait_s == 0.0:
             self._send(live, plan.wait_s)
         self._draft()
+        if self._told_wait_s and not self._is_drafting and self._last_base != self._length:
+            self._send(_Tree(self._length), 0.0)
 
     def _send(self, tree: _Tree, wait_s: float) -> None:
         self._number, self._told_wait_s = self._number + 1, wait_s

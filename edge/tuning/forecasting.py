@@ -1,0 +1,165 @@
+"""What each way to draft would bring, by what was measured.
+
+What a way would have made of the text of late is replayed, with the step's time by tree size, the round trip and the time that drafting
+takes, and corrected by how much of what was expected of it before it kept.
+Knows figures and plans; chooses nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from edge.tuning.costs import CostBySize, Recent
+from edge.tuning.plan import DEEPEST, OFF, TreePlan
+from edge.tuning.recent_text import RecentText
+from edge.tuning.replay import Replayed, streaming, waiting
+
+SIZES = (4, 8, 16, 24, 32, 48, 64, 96)
+_TRIALS = 3  # outcomes before a first judgement
+_BELIEVED = 96  # decisions that would have to say otherwise
+_FADE, _FADE_UNUSED = 0.85, 0.96  # of what was measured, what still counts when a plan is judged again
+_ROUNDS_OF_REPLAY, _AS_LATE = 3, 0.1  # how late trees are depends on what a step takes, which depends on how late they are
+_PATIENCE, _SLACK_S = 2.0, 0.02  # a tree that is waited for may take so much longer than the last few
+
+
+class Objective(StrEnum):
+    LATENCY = "latency"  # tokens a second
+    COST = "cost"  # verifier seconds a token
+    ENERGY = "energy"  # joules a token at the edge
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceProfile:
+    """What drafting and sending take of the edge's battery. The defaults are assumptions, of no device in particular: a small processor
+    busy on one core, and a radio; give the device's own.
+    """
+
+    draft_w: float = 2.0
+    idle_w: float = 0.3
+    byte_j: float = 5e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a plan is expected to bring."""
+
+    plan: TreePlan
+    tokens_per_s: float
+    tokens_per_step: float
+    verifier_s_per_token: float
+    joules_per_token: float
+
+    def worth(self, objective: Objective) -> float:
+        """More is better."""
+        match objective:
+            case Objective.LATENCY:
+                return self.tokens_per_s
+            case Objective.COST:
+                return 1.0 / self.verifier_s_per_token
+        return 1.0 / self.joules_per_token
+
+
+class _Kept:
+    """How much of what was expected of a way to speculate it kept: 1 as long as it was not tried, and again where that is long ago."""
+
+    def __init__(self) -> None:
+        self._num_decisions = self._sum = 0.0
+
+    @property
+    def ratio(self) -> float:
+        return (_BELIEVED + self._sum) / (_BELIEVED + self._num_decisions)
+
+    def add(self, ratio: float, num_decisions: float) -> None:
+        self._num_decisions += num_decisions
+        self._sum += num_decisions * min(max(ratio, 0.4), 2.5)
+
+    def fade(self, rate: float) -> None:
+        self._num_decisions *= rate
+        self._sum *= rate
+
+
+class Forecaster:
+    """Knows an endpoint by its figures, which callers add to: what steps and drafts take, the link, and the text. Mutable; one caller."""
+
+    def __init__(self, device: DeviceProfile) -> None:
+        self._device = device
+        self.text = RecentText()
+        self.step, self.draft = CostBySize(), CostBySize()
+        self.round_trip, self.overhead, self.num_bytes = Recent(), Recent(15), Recent(15)
+        self._kept = {plan.mode: _Kept() for plan in (OFF, TreePlan(1, 1, 0.0), TreePlan(1, 1, math.inf))}
+
+    @property
+    def knows_enough(self) -> bool:
+        return bool(self.step) and bool(self.draft) and self.text.num_drafts >= _TRIALS
+
+    def kept(self, mode: str) -> float:
+        """What was brought over what was expected."""
+        return self._kept[mode].ratio
+
+    def judge(self, plan: TreePlan, num_decisions: float, num_tokens: float, seconds: float) -> None:
+        """Holds what `plan` brought of late against what was to be expected of it along that very text."""
+        reach = self.text.reach((plan.num_nodes,)).get(plan.num_nodes)
+        if reach is None:
+            return
+        own = self._kept[plan.mode]
+        expected = self._with_tree(plan.mode, plan.num_nodes, reach, max(len(reach) - round(num_tokens), 0))
+        own.add(num_tokens / seconds * own.ratio / expected.tokens_per_s, num_decisions)
+        for other in self._kept.values():
+            other.fade(_FADE if other is own else _FADE_UNUSED)
+
+    def off(self) -> Forecast:
+        return self._forecast(OFF, 1.0, self.cycle_s(0), self.step.at(0), 0.0)
+
+    def with_trees(self, mode: str) -> list[Forecast]:
+        """Of each size that was tried."""
+        return [self._with_tree(mode, size, reach) for size, reach in self.text.reach(SIZES).items()]
+
+    def _with_tree(self, mode: str, size: int, reach: Sequence[int], first: int = 0) -> Forecast:
+        """Replayed along the positions from `first` on."""
+        return self._waiting(size, reach, first) if mode == "wait" else self._streaming(size, reach, first)
+
+    def _waiting(self, size: int, reach: Sequence[int], first: int) -> Forecast:
+        step, draft = self.step.at(size), self.draft.at(size)
+        turnaround = self.round_trip.value(0.0) + draft
+        plan = TreePlan(size, DEEPEST, _PATIENCE * turnaround + _SLACK_S)
+        return self._forecast(plan, waiting(reach, first).tokens_per_step, self.cycle_s(size) + turnaround, step, draft)
+
+    def _streaming(self, size: int, reach: Sequence[int], first: int) -> Forecast:
+        draft, plain = self.draft.at(size), self.step.at(0)
+        replayed, step, late = Replayed(0, 0, 0), plain, -1.0
+        for _ in range(_ROUNDS_OF_REPLAY):
+            cycle = step + self.overhead.value(0.0)
+            before, late = late, self._num_late(draft, cycle)
+            if abs(late - before) < _AS_LATE:
+                break
+            replayed = streaming(reach, late, max(1, math.ceil(draft / cycle)), first)
+            step = plain + (self.step.at(size) - plain) * replayed.drafted_per_step  # a tree that has died costs nothing
+        return self._forecast(TreePlan(size, DEEPEST, 0.0), replayed.tokens_per_step, step + self.overhead.value(0.0), step, draft)
+
+    def _num_late(self, draft: float, cycle: float) -> float:
+        """How many steps end between a tree's base and the step that reads it, where the cloud decodes on."""
+        # As if trees came at any moment of a step: it is half over on average.
+        at_any_moment = (self.round_trip.value(0.0) + draft) / cycle + 0.5
+        if draft > cycle:
+            return max(1.0, at_any_moment)
+        # A quick drafter begins as a decision comes, so that its trees come at the same moment of each step. Steps waver: half and half.
+        trips = self.round_trip.values or (0.0,)
+        in_step = sum(math.ceil((trip + draft) / cycle) for trip in trips) / len(trips)
+        return max(1.0, (at_any_moment + in_step) / 2)
+
+    def cycle_s(self, size: int) -> float:
+        """From one decision to the next, where nobody waits."""
+        return self.step.at(size) + self.overhead.value(0.0)
+
+    def turnaround_s(self, plan: TreePlan) -> float:
+        """From a decision to the first tree that answers it, as far as is known."""
+        return self.round_trip.value(0.0) + (self.draft.at(plan.num_nodes) if self.draft else 0.0)
+
+    def _forecast(self, plan: TreePlan, tokens_per_step: float, cycle_s: float, step_s: float, draft_s: float) -> Forecast:
+        device, num_tokens = self._device, max(tokens_per_step * self.kept(plan.mode), 1e-9)
+        num_bytes = self.num_bytes.value(0.0) if plan.num_nodes else 0.0
+        joules = draft_s * device.draft_w + cycle_s * device.idle_w + num_bytes * device.byte_j
+        return Forecast(plan, num_tokens / cycle_s, num_tokens, step_s / num_tokens, joules / num_tokens)
