@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, zip_longest
+from statistics import fmean
 
 import numpy as np
 
@@ -60,10 +61,8 @@ class RecentText:
         spans = np.array(_spans(drafts), dtype=np.int64)
         within = np.concatenate([spans[:0], *(np.arange(span) for span in spans)])
         found: dict[int, list[int]] = {}
-        for size in sizes:
-            if not any(draft.num_nodes >= size for draft in drafts):
-                break
-            reached = np.repeat(_lengths(drafts, size), spans)
+        for size, lengths in _lengths(drafts, sizes).items():
+            reached = np.repeat(lengths, spans)
             # A tree drafted amid what another foretold reaches farther than was left of that one: about half way to where it would
             # have reached itself, measured on the demo pair.
             found[size] = (reached - within % (reached + 1) // 2)[-_MOST_TOKENS:].tolist()
@@ -71,9 +70,7 @@ class RecentText:
 
     def accepted(self, sizes: Sequence[int]) -> dict[int, float]:
         """For each of the ascending `sizes` that was tried, how many tokens of such a tree come true, on average."""
-        drafts = sorted(self._drafts)
-        most = max((draft.num_nodes for draft in drafts), default=0)
-        return {size: float(np.mean(_lengths(drafts, size))) for size in sizes if size <= most}
+        return {size: fmean(lengths) for size, lengths in _lengths(sorted(self._drafts), sizes).items()}
 
 
 def _spans(drafts: Sequence[_Draft]) -> list[int]:
@@ -88,16 +85,23 @@ def _spans(drafts: Sequence[_Draft]) -> list[int]:
     return spans
 
 
-def _lengths(drafts: Sequence[_Draft], size: int) -> list[int]:
-    """How many tokens of each draft's first `size` nodes came true, or would have."""
-    larger = cycle([draft for draft in drafts if draft.num_nodes >= size])
-    lengths = []
-    for draft in drafts:
-        if draft.num_nodes >= size:
-            lengths.append(_num_within(draft, size))
-        else:
-            lengths.append(len(draft.places) + _num_within(like := next(larger), size) - _num_within(like, draft.num_nodes))
-    return lengths
+def _lengths(drafts: Sequence[_Draft], sizes: Sequence[int]) -> dict[int, list[int]]:
+    """For each of the ascending `sizes` that was tried, how many tokens of each draft's first nodes came true, or would have."""
+    found: dict[int, list[int]] = {}
+    before, lengths = 0, [0] * len(drafts)
+    for size in sizes:
+        larger = [draft for draft in drafts if draft.num_nodes >= size]
+        if not larger:
+            break
+        alike = cycle(larger)
+        for i, draft in enumerate(drafts):
+            known = min(draft.num_nodes, size)
+            if known >= before:
+                lengths[i] = _num_within(draft, known)
+            if known < size:
+                lengths[i] += _num_within(like := next(alike), size) - _num_within(like, max(known, before))
+        found[size], before = [*lengths], size
+    return found
 
 
 def _num_within(draft: _Draft, size: int) -> int:
