@@ -27,12 +27,12 @@ _WORTH_DRAFTING = 1.02  # less than this over off, and the edge had better rest
 _LEAVE_OFF = 1.05  # off is sticky: what the others promise there was not tried
 _PROBE_EVERY, _PROBE_AT_LEAST_EVERY = 32, 256  # tokens between two probes while off
 _PROBED_NODES = 32
-_PROBING_SHARE = 0.015  # of the time that drafting them may take: an edge may share its cores with the verifier
+_LEARNING_SHARE = 0.015  # of the time that drafting for its sake may take: an edge may share its cores with the verifier
 _HOPELESS = 0.5  # tokens of such a tree that come true: below that each probe is twice as long in coming as the one before
 # Of a probe so much is sent: enough to measure the round trip and what a step with drafts takes, and to be read at next to no cost.
 PROBED = TreePlan(4, DEEPEST, 0.0)
 _EXPLORED = {1: 32, 2: 32, 3: 32, 6: 64}  # nodes of the first trees
-_EXPLORE_EVERY, _EXPLORE_LATER = 8, 16  # trees between two larger than planned, at first and later
+_EXPLORE_EVERY, _EXPLORE_LATER = 8, 16  # trees, at least, between two larger than planned, at first and later
 _CHOSEN_EVERY, _KNOWS_LITTLE = 8, 8  # decisions from one choice to the next, once there were more than so many drafts
 _ANOTHER_LINK = 0.3  # change of the round trip that calls for a choice at once
 _JUDGED_EVERY = 8  # decisions
@@ -48,9 +48,10 @@ class TreeTuner:
         self._objective, self._fixed = objective, fixed
         self._known = Forecaster(device or DeviceProfile())
         self._current: TreePlan = fixed or _FIRST
-        self._num_trees = self._since_probe = 0
+        self._num_trees = self._since_explored = self._since_probe = 0
         self._probe_every, self._is_hopeless = _PROBE_EVERY, False
-        self._since_chosen, self._chosen_at_s = 0, 0.0  # decisions, and at which round trip
+        # Since the last choice: decisions, the round trip that it was made at, and whether any draft ended.
+        self._since_chosen, self._chosen_at_s, self._has_news = 0, 0.0, False
         self._settling_s = 0.0  # before what comes is the current plan's doing
         self._window: list[float] = [0.0, 0.0, 0.0]  # under the current plan: decisions, tokens, seconds
         self.can_wait = self.can_stream = True
@@ -65,10 +66,19 @@ class TreeTuner:
         if self._fixed is not None or not self._current.num_nodes:
             return self._current
         self._num_trees += 1
+        self._since_explored += 1
         more = _EXPLORED.get(self._num_trees, 0)
-        if self._num_trees % (_EXPLORE_EVERY if self._num_trees < 4 * _EXPLORE_EVERY else _EXPLORE_LATER) == 0:
-            more = next((size for size in SIZES if size >= 2 * self._current.num_nodes), SIZES[-1])
+        larger = next((size for size in SIZES if size >= 2 * self._current.num_nodes), SIZES[-1])
+        if self._since_explored >= self._explore_every(larger):
+            self._since_explored, more = 0, larger
         return replace(self._current, num_nodes=max(more, self._current.num_nodes), max_depth=DEEPEST)
+
+    def _explore_every(self, num_nodes: int) -> float:
+        """Trees between two that are so much larger than planned: those that follow wait for them to be drafted."""
+        if self._num_trees < 4 * _EXPLORE_EVERY or not self._known.knows_enough:
+            return _EXPLORE_EVERY
+        longer_s = self._known.draft.at(num_nodes) - self._known.draft.at(self._current.num_nodes)
+        return max(_EXPLORE_LATER, longer_s / (_LEARNING_SHARE * self._known.cycle_s(0)))
 
     @property
     def wants_probe(self) -> bool:
@@ -82,7 +92,7 @@ class TreeTuner:
         if self._is_hopeless or not self._known.draft or not self._known.step:
             self._probe_every = min(2 * self._probe_every, _PROBE_AT_LEAST_EVERY)
         else:
-            affordable = self._known.draft.at(_PROBED_NODES) / (_PROBING_SHARE * self._known.cycle_s(0))
+            affordable = self._known.draft.at(_PROBED_NODES) / (_LEARNING_SHARE * self._known.cycle_s(0))
             self._probe_every = int(min(max(affordable, _PROBE_EVERY), _PROBE_AT_LEAST_EVERY))
         return TreePlan(_PROBED_NODES, DEEPEST, 0.0)
 
@@ -95,6 +105,7 @@ class TreeTuner:
 
     def came_true(self, foretold: Foretold) -> None:
         self._known.text.add(foretold)
+        self._has_news = True
 
     def decided(self, num_nodes: int, num_tokens: int, verify_s: float, since_last_s: float) -> None:
         """A decision came: of a step that read `num_nodes` of a tree, `since_last_s` after the one before; 0 for a stream's first."""
@@ -113,7 +124,7 @@ class TreeTuner:
                 self._window = [a + b for a, b in zip(self._window, (1.0, num_tokens, since_last_s), strict=True)]
         self._since_chosen += 1
         if self._fixed is None and self._is_time_to_choose():
-            self._since_chosen, self._chosen_at_s = 0, self._known.round_trip.value(0.0)
+            self._since_chosen, self._chosen_at_s, self._has_news = 0, self._known.round_trip.value(0.0), False
             self._choose()
 
     def gave_up(self) -> None:
@@ -156,11 +167,11 @@ class TreeTuner:
         }
 
     def _is_time_to_choose(self) -> bool:
-        """Now and then: a text is replayed some dozen times for it."""
+        """Now and then, once more is known: a text is replayed some dozen times for it."""
         change_s = abs(self._known.round_trip.value(0.0) - self._chosen_at_s)
-        if change_s > _ANOTHER_LINK * self._chosen_at_s or self._known.text.num_drafts <= _KNOWS_LITTLE:
+        if change_s > _ANOTHER_LINK * self._chosen_at_s:
             return True
-        return self._since_chosen >= _CHOSEN_EVERY
+        return self._has_news and (self._since_chosen >= _CHOSEN_EVERY or self._known.text.num_drafts <= _KNOWS_LITTLE)
 
     def _choose(self) -> None:
         forecasts = self.forecasts()

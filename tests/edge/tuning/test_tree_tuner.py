@@ -1,6 +1,6 @@
 """The tuner of trees in simulated worlds, against every fixed plan and against plain decoding.
 
-What it holds, in each of these worlds: 0.97 of the plain pace over a whole text, learning included, and 0.85 of the best fixed
+What it holds, in each of these worlds: 0.97 of the plain pace over a whole text, learning included, and 0.9 of the best fixed
 plan's over the second half. Where the best plan is worth less than a fifth over plain decoding, being slow to leave off costs the most.
 """
 
@@ -50,7 +50,7 @@ def check(step, round_trip_s, mean_q, seed, sizes):
     tuned = run(world(*asked), TreeTuner(), NUM_TOKENS)
     assert tuned.pace() >= 0.97 * fixed_run(*asked, OFF).pace()
     half = NUM_TOKENS // 2
-    assert tuned.pace(half) >= 0.85 * fixed_run(*asked, best_plan(*asked, sizes)).pace(half)
+    assert tuned.pace(half) >= 0.9 * fixed_run(*asked, best_plan(*asked, sizes)).pace(half)
 
 
 @pytest.mark.parametrize("round_trip_s", ROUND_TRIPS_S)
@@ -99,7 +99,7 @@ def test_a_round_trip_nine_times_as_long_is_answered_within_twenty_decisions(ste
 @pytest.mark.parametrize("mean_q", [POOR, 0.65, 0.8])
 @pytest.mark.parametrize("step", STEPS)
 def test_whatever_the_drafter_a_longer_round_trip_is_answered(step, mean_q, seed):
-    assert after_a_step(step, mean_q, seed) >= 0.8
+    assert after_a_step(step, mean_q, seed) >= 0.9
 
 
 def learnt(*, objective=Objective.LATENCY, device=None, fixed=None, step="slow", round_trip_s=0.01, mean_q=GOOD, num_tokens=300):
