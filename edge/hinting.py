@@ -100,6 +100,7 @@ class _HintedStream:
         self._unreported = (0, 0, 0.0)  # since the last decision: nodes that were sent, their depth, the seconds they took
         self._num_asked, self._is_probe = 0, False  # of what is being drafted
         self._last_base = -1
+        self._last_read = 0  # how far the drafter has read the text
         self.drafting: asyncio.Task[tuple[CoupledTree, float]] | None = None
         self._thinker = drafter if ahead and isinstance(drafter, ThinksAhead) else None
         self._thinking: asyncio.Task[None] | None = None
@@ -183,7 +184,8 @@ class _HintedStream:
             num_bytes = await self._hint(live, plan.wait_s)
             nodes, depth, seconds = self._unreported
             self._unreported = nodes + len(live.tokens), max(depth, int(live.depths.max(initial=0))), seconds + draft_s
-        self._tuner.drafted(self._num_asked, draft_s, num_bytes)
+        self._tuner.drafted(self._num_asked, draft_s, num_bytes, num_read=tree.base - self._last_read)
+        self._last_read = tree.base
 
     async def _hint(self, tree: CoupledTree, wait_s: float) -> int:
         self._number += 1

@@ -5,6 +5,7 @@ Knows seconds and sizes; knows nothing of what took them.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import deque
 from itertools import accumulate
@@ -12,14 +13,17 @@ from statistics import median
 
 _LONG_AGO = 200  # measurements
 _FEW = 2  # so many measurements are no sample yet
+_ALIKE = 3  # bits of sizes that are not told apart: a hiccup between one and two would be a slope
+_KNOWN_TO = 2  # times the largest size that was measured; beyond nothing is known
 _PER_SIZE = 7  # of each size: a median of so few follows a change, and forgets a hiccup
 
 
 class CostBySize:
     """Seconds against a size: medians of what was measured lately, straight lines between them, never falling.
 
-    Sizes are told apart by powers of two. Beyond the largest the last line goes on; of one size alone nothing is known of others, and
-    they are taken to cost the same. What was measured long ago is forgotten, so that what was slow once is tried again.
+    Sizes are told apart by powers of two. Beyond the largest the last line goes on, to twice that size; of one size alone nothing is known
+    of others. What nothing is known of is taken to cost no more, so that it is tried; what was measured long ago is forgotten, so that
+    what was slow once is tried again.
     """
 
     def __init__(self) -> None:
@@ -34,8 +38,9 @@ class CostBySize:
 
     def add(self, size: int, seconds: float) -> None:
         self._num_added += 1
-        self._last_added[size.bit_length()] = self._num_added
-        self._measured.setdefault(size.bit_length(), deque(maxlen=_PER_SIZE)).append((size, seconds))
+        kind = max(size.bit_length(), _ALIKE) if size else 0
+        self._last_added[kind] = self._num_added
+        self._measured.setdefault(kind, deque(maxlen=_PER_SIZE)).append((size, seconds))
         for bits in [bits for bits, last in self._last_added.items() if last <= self._num_added - _LONG_AGO]:
             del self._measured[bits], self._last_added[bits]
         alike = [self._measured[bits] for bits in sorted(self._measured)]
@@ -48,6 +53,7 @@ class CostBySize:
             raise ValueError("nothing was measured yet")
         if len(self._sizes) == 1 or size <= self._sizes[0]:
             return self._seconds[0]
+        size = min(size, _KNOWN_TO * math.ceil(self._sizes[-1]))
         after = min(bisect_left(self._sizes, size), len(self._sizes) - 1)
         (left, right), (least, most) = self._sizes[after - 1 : after + 1], self._seconds[after - 1 : after + 1]
         on_the_line = least + (size - left) * (most - least) / (right - left)

@@ -28,6 +28,7 @@ _LEAVE_OFF = 1.05  # off is sticky: what the others promise there was not tried
 _PROBE_EVERY, _PROBE_AT_LEAST_EVERY = 32, 256  # tokens between two probes while off
 _PROBED_NODES = 32
 _LEARNING_SHARE = 0.015  # of the time that drafting for its sake may take: an edge may share its cores with the verifier
+_USUALLY_READ = 16  # tokens that a text grows by from one tree to the next
 _HOPELESS = 0.5  # tokens of such a tree that come true: below that each probe is twice as long in coming as the one before
 # Of a probe so much is sent: enough to measure the round trip and what a step with drafts takes, and to be read at next to no cost.
 PROBED = TreePlan(4, DEEPEST, 0.0)
@@ -49,7 +50,7 @@ class TreeTuner:
         self._known = Forecaster(device or DeviceProfile())
         self._current: TreePlan = fixed or _FIRST
         self._num_trees = self._since_explored = self._since_probe = 0
-        self._probe_every, self._is_hopeless = _PROBE_EVERY, False
+        self._probe_every, self._probe_s, self._is_hopeless = _PROBE_EVERY, 0.0, False
         # Since the last choice: decisions, the round trip that it was made at, and whether any draft ended.
         self._since_chosen, self._chosen_at_s, self._has_news = 0, 0.0, False
         self._settling_s = 0.0  # before what comes is the current plan's doing
@@ -89,15 +90,19 @@ class TreeTuner:
     def probe(self) -> TreePlan:
         self._since_probe = 0
         self._is_hopeless = self._known.text.accepted((_PROBED_NODES,)).get(_PROBED_NODES, 0.0) < _HOPELESS
-        if self._is_hopeless or not self._known.draft or not self._known.step:
+        if self._is_hopeless or not self._known.step:
             self._probe_every = min(2 * self._probe_every, _PROBE_AT_LEAST_EVERY)
         else:
-            affordable = self._known.draft.at(_PROBED_NODES) / (_LEARNING_SHARE * self._known.cycle_s(0))
+            affordable = self._probe_s / (_LEARNING_SHARE * self._known.cycle_s(0))
             self._probe_every = int(min(max(affordable, _PROBE_EVERY), _PROBE_AT_LEAST_EVERY))
         return TreePlan(_PROBED_NODES, DEEPEST, 0.0)
 
-    def drafted(self, num_nodes: int, seconds: float, num_bytes: int) -> None:
-        self._known.draft.add(num_nodes, seconds)
+    def drafted(self, num_nodes: int, seconds: float, num_bytes: int, *, num_read: int) -> None:
+        """A tree was drafted, for a text that had grown by `num_read` tokens since the one before."""
+        if num_read <= _USUALLY_READ or not self._known.draft:  # else it says what reading takes, which a probe has more of
+            self._known.draft.add(num_nodes, seconds)
+        if not self._current.num_nodes:
+            self._probe_s = seconds
         self._known.num_bytes.add(num_bytes)
 
     def came_back(self, round_trip_s: float) -> None:

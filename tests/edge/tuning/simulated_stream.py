@@ -226,7 +226,7 @@ class _Edge:
         foretold = tree.foretold()
         foretold.follow([_TRUE] * (self._length - tree.base))
         self._followed.append(foretold)
-        self._tuner.drafted(tree.num_nodes, took_s, 100)
+        self._tuner.drafted(tree.num_nodes, took_s, 100, num_read=1)
         plan = PROBED if is_probe else self._tuner.current
         live = tree.first(plan.num_nodes).after(self._length)
         if is_probe or live.num_nodes or not self._number or self._told_wait_s > plan.wait_s == 0.0:

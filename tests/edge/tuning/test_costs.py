@@ -85,3 +85,18 @@ def test_a_hiccup_in_the_first_measurements_is_no_slope():
     assert costs.at(8) == 1.5
     costs.add(8, 2.0)
     assert costs.at(8) == 2.0
+
+
+def test_a_hiccup_among_small_sizes_says_nothing_of_large_ones():
+    costs = CostBySize()
+    for size, seconds in ((0, 0.005), (0, 0.005), (0, 0.005), (1, 0.005), (2, 0.02), (3, 0.006)):
+        costs.add(size, seconds)
+    assert costs.at(32) <= 0.01
+
+
+def test_far_beyond_what_was_measured_nothing_is_thought_dear():
+    costs = CostBySize()
+    for size in (0, 8, 8, 8):
+        costs.add(size, 0.005 + 0.001 * size)
+    assert costs.at(16) == pytest.approx(0.021)
+    assert costs.at(96) == costs.at(16)

