@@ -144,7 +144,7 @@ class Restless:
     def came_true(self, foretold):
         self.told.append(foretold)
 
-    def drafted(self, *figures): ...
+    def drafted(self, *figures, num_read): ...
 
     def came_back(self, round_trip_s):
         assert round_trip_s > -1.0
