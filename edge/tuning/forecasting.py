@@ -23,6 +23,7 @@ _BELIEVED = 96  # decisions that would have to say otherwise
 _FADE, _FADE_UNUSED = 0.85, 0.96  # of what was measured, what still counts when a plan is judged again
 _ROUNDS_OF_REPLAY, _AS_LATE = 3, 0.1  # how late trees are depends on what a step takes, which depends on how late they are
 _PATIENCE, _SLACK_S = 2.0, 0.02  # a tree that is waited for may take so much longer than the last few
+_LONGEST_WAIT_S = 2.0  # a link that was away for long says little of how long a tree takes, and one that is lost is waited for in vain
 
 
 class Objective(StrEnum):
@@ -124,7 +125,7 @@ class Forecaster:
     def _waiting(self, size: int, reach: Sequence[int], first: int) -> Forecast:
         step, draft = self.step.at(size), self.draft.at(size)
         turnaround = self.round_trip.value(0.0) + draft
-        plan = TreePlan(size, DEEPEST, _PATIENCE * turnaround + _SLACK_S)
+        plan = TreePlan(size, DEEPEST, min(_PATIENCE * turnaround + _SLACK_S, _LONGEST_WAIT_S))
         return self._forecast(plan, waiting(reach, first).tokens_per_step, self.cycle_s(size) + turnaround, step, draft)
 
     def _streaming(self, size: int, reach: Sequence[int], first: int) -> Forecast:
