@@ -20,7 +20,7 @@ from cactus_core.coupled import CoupledTree, empty_tree, rerooted
 from cactus_core.session import Decision, Hint, Limits, Request
 from edge.drafting.drafter import Drafter, ThinksAhead
 from edge.rounds import Origin, Round, tokens_of
-from edge.tuning.survival import Foretold
+from edge.tuning.foretold import Foretold
 from edge.tuning.tree_tuner import PROBED, TreeTuner
 
 # Nodes thought of ahead, for each of the tree's. A quiet core runs so many of the demo draft in some 60 ms.
@@ -98,9 +98,8 @@ class _HintedStream:
         self._sent: dict[int, tuple[CoupledTree, float]] = {0: (empty_tree(len(self._text)), self._opened)}
         self._followed: list[Foretold] = []
         self._unreported = (0, 0, 0.0)  # since the last decision: nodes that were sent, their depth, the seconds they took
-        self._num_asked, self._is_probe = 0, False  # of what is being drafted
+        self._num_asked, self._num_read, self._is_probe = 0, 0, False  # of what is being drafted
         self._last_base = -1
-        self._last_read = 0  # how far the drafter has read the text
         self.drafting: asyncio.Task[tuple[CoupledTree, float]] | None = None
         self._thinker = drafter if ahead and isinstance(drafter, ThinksAhead) else None
         self._thinking: asyncio.Task[None] | None = None
@@ -117,7 +116,8 @@ class _HintedStream:
         depth = min(planned.max_depth, self._room() - 1, self._drafter.max_positions - len(self._text), self._limits.max_length)
         num_nodes = min(planned.num_nodes, self._limits.max_rows * self._limits.max_length)
         if num_nodes and depth > 0:
-            self._num_asked, self._last_base = num_nodes, len(self._text)
+            self._num_asked, self._num_read = num_nodes, len(self._text) - max(self._last_base, 0)
+            self._last_base = len(self._text)
             self._is_over.set()
             self.drafting = asyncio.create_task(self._draft(self._thinking, list(self._text), num_nodes, depth))
             self._thinking = None
@@ -185,8 +185,7 @@ class _HintedStream:
             num_bytes = await self._hint(live, plan.wait_s)
             nodes, depth, seconds = self._unreported
             self._unreported = nodes + len(live.tokens), max(depth, int(live.depths.max(initial=0))), seconds + draft_s
-        self._tuner.drafted(self._num_asked, draft_s, num_bytes, num_read=tree.base - self._last_read)
-        self._last_read = tree.base
+        self._tuner.drafted(self._num_asked, draft_s, num_bytes, num_read=self._num_read)
 
     async def _hint(self, tree: CoupledTree, wait_s: float) -> int:
         self._number += 1

@@ -16,7 +16,7 @@ from cactus_core.coupled import CoupledTree
 from cactus_core.sampling import SamplingParams
 from cluster.planning.acceptance_curve import DEEPEST
 from edge.drafting.drafter import Drafter
-from edge.tuning.survival import Foretold
+from edge.tuning.foretold import Foretold
 
 SIZES = (4, 8, 16, 32, 48)
 _CUT = 16  # places before a text's end from which a tree may have led further

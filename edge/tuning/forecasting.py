@@ -90,7 +90,7 @@ class Forecaster:
         self.text = RecentText()
         self.step, self.draft = CostBySize(), CostBySize()
         self.round_trip, self.overhead, self.num_bytes = Recent(), Recent(15), Recent(15)
-        self._kept = {plan.mode: _Kept() for plan in (OFF, TreePlan(1, 1, 0.0), TreePlan(1, 1, math.inf))}
+        self._kept = {mode: _Kept() for mode in ("off", "wait", "stream")}
 
     @property
     def knows_enough(self) -> bool:
@@ -114,9 +114,9 @@ class Forecaster:
     def off(self) -> Forecast:
         return self._forecast(OFF, 1.0, self.cycle_s(0), self.step.at(0), 0.0)
 
-    def with_trees(self, mode: str) -> list[Forecast]:
-        """Of each size that was tried."""
-        return [self._with_tree(mode, size, reach) for size, reach in self.text.reach(SIZES).items()]
+    def with_trees(self, modes: Sequence[str]) -> list[Forecast]:
+        """Of each size that was tried, in each of the `modes`."""
+        return [self._with_tree(mode, size, reach) for size, reach in self.text.reach(SIZES).items() for mode in modes]
 
     def _with_tree(self, mode: str, size: int, reach: Sequence[int], first: int = 0) -> Forecast:
         """Replayed along the positions from `first` on."""

@@ -16,7 +16,7 @@ from statistics import fmean
 
 import numpy as np
 
-from edge.tuning.survival import Foretold
+from edge.tuning.foretold import Foretold
 
 _MOST_DRAFTS = 96
 _MOST_TOKENS = 256  # what is drafted well changes along a text

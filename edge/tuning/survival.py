@@ -13,33 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from cactus_core.coins import Floats
-from cactus_core.coupled import CoupledTree
 
 _WINDOW = 64  # outcomes remembered: what is drafted well changes along a text
 _DEEPEST, _NOWHERE = 64, 1 << 30
 _PRIOR_HITS, _PRIOR = 1.2, 2.0  # each further token comes true in 6 of 10 cases, as far as two outcomes would say so
-
-
-class Foretold:
-    """A drafted tree, followed along the text as it comes."""
-
-    def __init__(self, tree: CoupledTree) -> None:
-        self._tree, self._node = tree, -1
-        self.base, self.num_nodes = tree.base, len(tree.tokens)
-        self.places: list[int] = []  # in the tree's order, of its nodes that came true
-        self.is_over = False
-
-    def follow(self, tokens: Sequence[int]) -> None:
-        """`tokens` come next in the text."""
-        for token in tokens:
-            if self.is_over:
-                return
-            found = np.flatnonzero((self._tree.parents == self._node) & (self._tree.tokens == token))
-            if found.size:
-                self._node = int(found[0])
-                self.places.append(self._node)
-            else:
-                self.is_over = True
 
 
 class Survival:

@@ -18,8 +18,8 @@ import math
 from dataclasses import replace
 
 from edge.tuning.forecasting import SIZES, DeviceProfile, Forecast, Forecaster, Objective
+from edge.tuning.foretold import Foretold
 from edge.tuning.plan import DEEPEST, OFF, TreePlan
-from edge.tuning.survival import Foretold
 
 _FIRST = TreePlan(8, 8, 0.0)
 _MARGIN = 1.02  # another way must promise so much more than the one in use
@@ -142,8 +142,8 @@ class TreeTuner:
         if not self._known.knows_enough:
             return []
         # Before a round trip was measured nobody is to wait for one.
-        ways = ["wait"] * (self.can_wait and bool(self._known.round_trip)) + ["stream"] * self.can_stream
-        found = [self._known.off(), *(forecast for way in ways for forecast in self._known.with_trees(way))]
+        modes = ["wait"] * (self.can_wait and bool(self._known.round_trip)) + ["stream"] * self.can_stream
+        found = [self._known.off(), *self._known.with_trees(modes)]
         return sorted(found, key=lambda forecast: -forecast.worth(self._objective))
 
     def explain(self) -> dict[str, object]:

@@ -16,8 +16,8 @@ import numpy as np
 
 from cactus_core.coins import Floats
 from cactus_core.coupled import CoupledTree
+from edge.tuning.foretold import Foretold
 from edge.tuning.plan import TreePlan
-from edge.tuning.survival import Foretold
 from edge.tuning.tree_tuner import PROBED, TreeTuner
 
 _TRUE = 1  # every token of the text; wrong guesses are other numbers
@@ -196,10 +196,13 @@ class _Edge:
         self._draft()
 
     def _draft(self) -> None:
-        if self._is_drafting:
-            return
-        if self._told_wait_s and not self._tuner.current.num_nodes:
+        """Begins a tree where one is wanted. Lets the cloud go on where none will come."""
+        if not self._is_drafting:
+            self._start_drafting()
+        if self._told_wait_s and not self._is_drafting and self._last_base != self._length:
             self._send(_Tree(self._length), 0.0)
+
+    def _start_drafting(self) -> None:
         if self._last_base == self._length or self._length >= self._num_tokens - 1:
             return
         is_probe = self._tuner.wants_probe
@@ -232,8 +235,6 @@ class _Edge:
         if is_probe or live.num_nodes or not self._number or self._told_wait_s > plan.wait_s == 0.0:
             self._send(live, plan.wait_s)
         self._draft()
-        if self._told_wait_s and not self._is_drafting and self._last_base != self._length:
-            self._send(_Tree(self._length), 0.0)
 
     def _send(self, tree: _Tree, wait_s: float) -> None:
         self._number, self._told_wait_s = self._number + 1, wait_s

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cactus_core.coupled import CoupledTree
+from edge.tuning.foretold import Foretold
 from edge.tuning.recent_text import RecentText
-from edge.tuning.survival import Foretold
 
 SIZES = (4, 8, 16)
 

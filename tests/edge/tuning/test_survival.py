@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cactus_core.coupled import CoupledTree, empty_tree
-from edge.tuning.survival import Foretold, Survival
+from edge.tuning.foretold import Foretold
+from edge.tuning.survival import Survival
 
 SIZES = (2, 4, 8, 16)
 

@@ -13,8 +13,8 @@ import pytest
 
 from cactus_core.coupled import CoupledTree
 from edge.tuning.forecasting import SIZES, DeviceProfile, Objective
+from edge.tuning.foretold import Foretold
 from edge.tuning.plan import DEEPEST, OFF, TreePlan
-from edge.tuning.survival import Foretold
 from edge.tuning.tree_tuner import TreeTuner
 from tests.edge.tuning.simulated_stream import World, run
 
