@@ -7,7 +7,6 @@ what would refute it, stands in its own module.
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -18,9 +17,8 @@ from benchmarks.link_process import link_process
 from benchmarks.over_links import VERIFIERS_MS
 from benchmarks.table import write_into
 from benchmarks.verifier_process import verifier_process
+from cactus_core.turn_taking import take_short_turns
 from cluster.figures import Figures
-
-_SWITCH_S = 0.0005  # as the edge's command line has it
 
 
 def run(*, quick: bool) -> Figures:
@@ -30,7 +28,7 @@ def run(*, quick: bool) -> Figures:
 
 async def _run(*, quick: bool) -> Figures:
     figures = Figures("link")
-    sys.setswitchinterval(_SWITCH_S)
+    take_short_turns()
     num_units = sum(part.num_units(quick=quick) for part in (over_links, tuning)) * len(VERIFIERS_MS) + hint_bytes.num_units(quick=quick)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("measuring", total=num_units)

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 import torch
 
 from cactus_core.demo_pair import demo_model
+from cactus_core.turn_taking import take_short_turns
 from cloud.service import VerifierServer
 
 _MEMORY_GIB = 0.5
@@ -41,6 +42,7 @@ def verifier_process(num_threads: int, step_at_least_s: float = 0.0) -> Iterator
 
 def _run(parent: Connection, num_threads: int, step_at_least_s: float) -> None:
     torch.set_num_threads(num_threads)
+    take_short_turns()
     asyncio.run(_serve(parent, step_at_least_s))
 
 

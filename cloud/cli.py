@@ -10,6 +10,7 @@ import typer
 
 from cactus_core.demo_pair import demo_model
 from cactus_core.request_log import LogFormat, log_requests
+from cactus_core.turn_taking import take_short_turns
 
 ModelOption = Annotated[str | None, typer.Option("--model", help="the target: checkpoint folder or hub name; default: the demo's")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one")]
@@ -55,6 +56,7 @@ def verifier(
     from cloud.service import VerifierServer
 
     log_requests(log)
+    take_short_turns()
     certificates = ServerCertificates.given(tls_cert, tls_key, tls_client_ca)
 
     async def serve() -> None:

@@ -63,6 +63,7 @@ class Loop:
         self._token_budget = token_budget
         self._step_at_least_s = step_at_least_s
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._in_hand: list[Turn] = []  # of the step in hand, those whose outcome nobody was told yet
         self.figures = EngineFigures()
         self.tally = tally
 
@@ -81,13 +82,13 @@ class Loop:
                 continue
             self._residency.recall(turns.values())
             shares = self._scheduler.plan(turns.values(), self._residency.num_due(turns))
+            self._in_hand = [share.work for share in shares]
             try:
                 seated = self._residency.seat(shares, turns)
                 self._step(seated or self._residency.seat([self._of_the_oldest(turns)], turns))
             except Exception as error:  # noqa: BLE001  # the loop must outlive any one step
                 _log.exception("a step of %d sessions failed", len(shares))
-                failed = CactusError(f"the verifier failed: {error!r}; send the request again")
-                self._waiting.fail([share.work for share in shares], failed)
+                self._waiting.fail(self._in_hand, CactusError(f"the verifier failed: {error!r}; send the request again"))
 
     def _of_the_oldest(self, turns: Mapping[Session, Turn]) -> Share[Turn]:
         """For when none of a plan has room: the one session that can have everybody's pages."""
@@ -96,25 +97,35 @@ class Loop:
 
     def _step(self, shares: Sequence[Share[Turn]]) -> None:
         started = time.monotonic()
-        decided = run_step(self._target, self._pool, shares)
-        if (early_s := started + self._step_at_least_s - time.monotonic()) > 0.0:
-            time.sleep(early_s)
-        took = time.monotonic() - started
-        number = self.figures.num_steps + 1
-        for share in shares:
-            share.work.session.last_step = number
+        self._in_hand = [share.work for share in shares]
+        num_steps, num_read, busy_s = 1, sum(share.num_tokens for share in shares), 0.0
+        for turn in self._in_hand:
+            turn.session.last_step = self.figures.num_steps + 1
+        for decided in run_step(self._target, self._pool, shares):
+            if num_steps and (early_s := started + self._step_at_least_s - time.monotonic()) > 0.0:
+                time.sleep(early_s)
+            took = time.monotonic() - started
+            self._conclude(decided, EngineFigures(num_steps, took - busy_s, num_read), started, took)
+            num_steps, num_read, busy_s = 0, 0, took
+        self.tally.stepped(busy_s, sum(share.num_tokens for share in shares))
+
+    def _conclude(self, decided: Sequence[tuple[Turn, Outcome | CactusError]], more: EngineFigures, started: float, took_s: float) -> None:
+        """Settles and tells what was decided `took_s` into a step."""
         for turn, error in decided:
             if isinstance(error, CactusError):
                 self._waiting.fail([turn], error)
-        settled = [(turn, self._settle(turn, outcome, started, took)) for turn, outcome in decided if isinstance(outcome, Outcome)]
+        settled = [(turn, self._settle(turn, outcome, started, took_s)) for turn, outcome in decided if isinstance(outcome, Outcome)]
+        over = {turn for turn, _ in decided}
+        self._in_hand = [turn for turn in self._in_hand if turn not in over]
         sums = self.figures
-        num_tokens = sum(share.num_tokens for share in shares)
-        self.tally.stepped(took, num_tokens)
-        num_read = sums.num_read + num_tokens
-        num_emitted = sums.num_emitted + sum(decision.num_emitted for _, decision in settled)
-        num_decided = sums.num_decided + len(settled)
-        queue_s = sums.queue_s + sum(decision.queue_s for _, decision in settled)
-        self.figures = EngineFigures(number, sums.busy_s + took, num_read, num_emitted, num_decided, queue_s)
+        self.figures = EngineFigures(
+            sums.num_steps + more.num_steps,
+            sums.busy_s + more.busy_s,
+            sums.num_read + more.num_read,
+            sums.num_emitted + sum(decision.num_emitted for _, decision in settled),
+            sums.num_decided + len(settled),
+            sums.queue_s + sum(decision.queue_s for _, decision in settled),
+        )
         self._waiting.settled([turn for turn, _ in settled])
         for turn, decision in settled:  # only now: whoever is told may submit
             self._tell(turn, decision)

@@ -1,9 +1,9 @@
 """Which waiting work goes into the next step, and how much of it.
 
 Four rules. A step reads at most a budget of tokens. Small work, a decode or a block of usual size, goes whole and first, in
-an order that is fair between tenants. What is large, a prompt or a very large block, is read in parts: alone it fills the
-budget; in company, also of what is only due, it may make the step longer by a set factor only, so that nobody's next token
-waits behind it. Optional work, a token decoded while its edge is drafting, goes last and only as far as the step then costs
+an order that is fair between tenants. What is large, a prompt or a very large block, is read in parts, to its last: alone it
+fills the budget; in company, also of what is only due, it may make the step longer by a set factor only, so that nobody's next
+token waits behind it. Optional work, a token decoded while its edge is drafting, goes last and only as far as the step then costs
 what it costs anyway: an edge's drafts bring more tokens for the same reading, so that under load they carry the work. Where
 nothing else waits, it is work as any other.
 
@@ -32,6 +32,10 @@ class Work(Protocol):
     @property
     def num_unread(self) -> int:
         """Tokens that the model has still to read for it, of its text and of its drafts; at least one."""
+
+    @property
+    def is_in_parts(self) -> bool:
+        """Whether an earlier step read some of it."""
 
     @property
     def is_optional(self) -> bool:
@@ -71,7 +75,7 @@ class Scheduler:
         large: dict[str, deque[W]] = {}
         optional: dict[str, deque[W]] = {}
         for work in waiting:
-            kind = large if work.num_unread > SMALL else optional if work.is_optional else small
+            kind = large if work.num_unread > SMALL or work.is_in_parts else optional if work.is_optional else small
             kind.setdefault(work.tenant, deque()).append(work)
         self._level(small.keys() | large.keys() | optional.keys())
         if not small and not large:

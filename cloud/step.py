@@ -6,7 +6,8 @@ Knows turns, pages and the target; knows nothing of who waits, of threads or of 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,40 +22,52 @@ from cloud.turn import Turn
 
 _log = logging.getLogger(__name__)
 
+_Ending: TypeAlias = tuple[Share[Turn], Tensor]  # what is read to its end, and its rows of logits
 
-def run_step(target: TargetModel, pool: PagePool, shares: Sequence[Share[Turn]]) -> list[tuple[Turn, Outcome | CactusError]]:
+
+def run_step(target: TargetModel, pool: PagePool, shares: Sequence[Share[Turn]]) -> Iterator[list[tuple[Turn, Outcome | CactusError]]]:
     """Reads the shares, whose positions are reserved, and keeps what stands: text that was read, and decided drafts.
 
-    Returns the turns that were read to their end, each with its outcome or, where it could not be decided, an error of its own.
+    Yields the turns that were read to their end, each with its outcome or, where it could not be decided, an error of its own: first
+    those, maybe none, that this step alone read; then those that took several steps, if any, so that nobody is told later for the
+    sake of what may take as long to decide as a small step takes. To be exhausted before the next step.
     """
     parts = [share.work.part(share.num_tokens) for share in shares]
     logits = target.forward(parts)
-    rows = torch.split(logits, [part.num_logits for part in parts])
-    is_last = [share.num_tokens == share.work.num_unread for share in shares]
-    ending = [share for share, last in zip(shares, is_last, strict=True) if last]
-    own = [share.work.all_rows(of_share) for share, of_share, last in zip(shares, rows, is_last, strict=True) if last]
-    in_parts = any(part.num_logits and not last for part, last in zip(parts, is_last, strict=True)) or any(s.work.rows for s in ending)
-    together = torch.cat(own or [logits]) if in_parts else logits  # nearly always all rows are wanted now, as they lie
-    outcomes = _decided([share.work for share in ending], own, together)
-    for share, of_share, last in zip(shares, rows, is_last, strict=True):
-        if not last:
-            share.work.put_by(share.num_tokens, of_share)
-            share.work.session.table.publish(share.work.session.text, share.work.session.tenant)
+    read_whole: list[_Ending] = []
+    in_parts: list[_Ending] = []
+    for share, rows in zip(shares, torch.split(logits, [part.num_logits for part in parts]), strict=True):
+        turn = share.work
+        if share.num_tokens == turn.num_unread:
+            (in_parts if turn.is_in_parts else read_whole).append((share, turn.all_rows(rows)))
+        else:
+            turn.put_by(share.num_tokens, rows)
+            turn.session.table.publish(turn.session.text, turn.session.tenant)
+    num_rows = sum(len(rows) for _, rows in read_whole)
+    yield _settled(pool, read_whole, logits if num_rows == len(logits) else None)
+    if in_parts:
+        yield _settled(pool, in_parts)
+
+
+def _settled(pool: PagePool, ending: Sequence[_Ending], together: Tensor | None = None) -> list[tuple[Turn, Outcome | CactusError]]:
+    """Decides and commits. `together` are all of their rows, where they lie so already, as they nearly always do."""
+    if not ending:
+        return []
+    turns, rows = [share.work for share, _ in ending], [own for _, own in ending]
+    outcomes = _decided(turns, rows, torch.cat(rows) if together is None else together)
     paths = [
         (share.work.session.table, share.work.path(share.num_tokens, outcome.nodes))
-        for share, outcome in zip(ending, outcomes, strict=True)
+        for (share, _), outcome in zip(ending, outcomes, strict=True)
         if isinstance(outcome, Outcome)
     ]
     commit_paths(pool, paths)
-    return list(zip((share.work for share in ending), outcomes, strict=True))
+    return list(zip(turns, outcomes, strict=True))
 
 
 def _decided(turns: Sequence[Turn], rows: Sequence[Tensor], together: Tensor) -> list[Outcome | CactusError]:
     """What stands of each turn's drafts, given its `rows` of logits. Should deciding together fail, each is decided by itself:
     whose fault it is fails alone.
     """
-    if not turns:
-        return []
     try:
         return [*decide_all(together, [turn.ballot() for turn in turns])]
     except Exception as error:  # noqa: BLE001  # an error of ours: what was asked for was checked when it came

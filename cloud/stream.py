@@ -52,4 +52,5 @@ class Stream:
             hinted=hints.heard,
             arrived=hints.due(text) if queued is None else queued.arrived,
             optional_until=hints.present_until if hints.is_in_gap(text) else -math.inf,
+            is_in_parts=queued is not None and queued.is_in_parts,
         )

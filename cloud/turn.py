@@ -47,6 +47,7 @@ class Turn:
     arrived: float = field(default_factory=time.monotonic)
     hinted: float = -math.inf
     optional_until: float = -math.inf
+    is_in_parts: bool = False  # some of it was read already
 
     def __post_init__(self) -> None:
         self.tree = DraftTree.of(self.drafts)
@@ -105,6 +106,7 @@ class Turn:
         num_text, num_nodes = self._split(num_tokens)
         self.session.table.advance(num_text)
         self.num_before += num_nodes
+        self.is_in_parts = True
         if len(rows):
             self.rows.append(rows.clone())
 
@@ -123,6 +125,7 @@ class Turn:
         """Gives back what was read: its pages are wanted elsewhere."""
         self.session.table.release()
         self.num_before = 0
+        self.is_in_parts = False
         self.rows.clear()
 
     def ballot(self) -> Ballot:

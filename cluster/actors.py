@@ -16,6 +16,7 @@ import ray
 import ray.util
 
 from cactus_core.request_log import LogFormat, log_requests
+from cactus_core.turn_taking import take_short_turns
 from cluster.access.security import Security
 from cluster.reports import GatewayReport, ReplicaReport
 from cluster.routing import Routes
@@ -38,6 +39,7 @@ class VerifierReplica:
         from cluster.load_meter import LoadMeter
 
         log_requests(log)
+        take_short_turns()
         self._source = model
         self._host = "127.0.0.1" if is_local else ray.util.get_node_ip_address()
         self._server = VerifierServer(model, f"{self._host}:0", device=device, memory_gib=memory_gib)

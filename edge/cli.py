@@ -6,7 +6,6 @@ import asyncio
 import json
 import math
 import secrets
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cactus_core.demo_pair import demo_model
+from cactus_core.turn_taking import take_short_turns
 
 if TYPE_CHECKING:
     from cactus_core.acceptance import Acceptance
@@ -51,7 +51,6 @@ TokenFileOption = Annotated[
 InsecureTokensOption = Annotated[bool, typer.Option("--insecure-tokens", help="send the token in plain text too, where the link is safe")]
 _By = Literal["model", "lookup", "nothing"]
 _ANY_LENGTH = 1 << 30  # what is looked up has no end of its own
-_SWITCH_S = 0.0005  # a drafter's thread is not to hold up what comes from the link for Python's usual 5 ms
 DEFAULT_ENDPOINT = "127.0.0.1:7800"
 DEFAULT_PROMPT = "class Queue:\n    def __init__(self"
 
@@ -126,7 +125,7 @@ def generate(
 
     credentials = Credentials(tls_ca, tls_cert, tls_key, token_file, insecure_tokens)
 
-    sys.setswitchinterval(_SWITCH_S)
+    take_short_turns()
     if logprobs and json_file is None:
         raise InvalidInput("--logprobs goes into the file of --json; name one")
     seed = secrets.randbits(63) if seed is None else seed

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from typing import Annotated
 
 import typer
 
 from cactus_core.demo_pair import demo_model
 from cactus_core.request_log import LogFormat, log_requests
+from cactus_core.turn_taking import take_short_turns
 from edge.cli import DEFAULT_ENDPOINT, EndpointOption, InsecureTokensOption, TlsCaOption, TlsCertOption, TlsKeyOption, TokenFileOption
 
-_SWITCH_S = 0.0005  # as for `generate`: drafters' threads are not to hold up the link
 _DRAFTING, _PLAIN = 4, 64  # requests at once, unless told
 
 
@@ -65,7 +64,7 @@ def serve(
         folder = draft_folder(draft or demo_model("draft"))
         drafter = OnnxDrafter.load(folder)
         drafters = [drafter, *(drafter.twin() for _ in range((parallel or _DRAFTING) - 1))]
-    sys.setswitchinterval(_SWITCH_S)
+    take_short_turns()
     there = Endpoint(*(endpoint or [DEFAULT_ENDPOINT]), credentials=Credentials(tls_ca, tls_cert, tls_key, token_file, insecure_tokens))
 
     async def until_interrupted(tracing: Tracing) -> None:

@@ -164,6 +164,30 @@ def test_a_session_that_cannot_be_decided_fails_alone(qwen3, monkeypatch):
     assert engine.num_free_pages == 64
 
 
+def test_whoever_decodes_is_told_before_a_block_that_took_several_steps_is_decided(qwen3, monkeypatch):
+    happened = []
+
+    def noted(logits, ballots):
+        happened.append([len(ballot.tree.tokens) for ballot in ballots])
+        return decide_all(logits, ballots)
+
+    monkeypatch.setattr("cloud.step.decide_all", noted)
+    engine = Engine(qwen3.target, num_pages=64, token_budget=48, num_free_tokens=16.0)
+    engine.start()
+    try:
+        small = engine.open(request_for(qwen3, [4, 1, 7], 120))
+        large = engine.open(request_for(qwen3, [4, 1, 7], 100))
+        drafts = random_block(2, num_rows=10, length=8, vocab_size=61, support_size=20, base=3)
+        end = engine.stream(small, lambda _: happened.append("told"))
+        engine.submit(large, 0, drafts).result(timeout=60)
+        end.result(timeout=60)
+    finally:
+        engine.stop()
+    [decided] = [place for place, of in enumerate(happened) if of != "told" and max(of) > 48]
+    assert len(happened[decided]) == 1
+    assert happened[decided - 2 : decided] == [[0], "told"]
+
+
 def test_max_tokens_ends_inside_a_block(engine, qwen3):
     reference = greedy_reference(qwen3, [5], 24)
     text, [last] = complete(

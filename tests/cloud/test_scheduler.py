@@ -13,6 +13,7 @@ class Work:
     num_unread: int
     tenant: str = ""
     is_optional: bool = False
+    is_in_parts: bool = False
 
 
 def sizes(shares):
@@ -36,6 +37,11 @@ def test_a_prompt_in_company_makes_the_step_longer_by_no_more_than_patience():
     decode, prompt = Work(1), Work(1000)
     shares = planned([prompt, decode], num_free=79.0, patience=1.25)
     assert [(share.work, share.num_tokens) for share in shares] == [(decode, 1), (prompt, 20)]  # (79 + 1 + 20) = 1.25 x (79 + 1)
+
+
+def test_the_last_of_a_prompt_is_taken_apart_as_all_before_it():
+    waiting = [Work(SMALL, is_in_parts=True), Work(10)]
+    assert sizes(planned(waiting, num_free=40.0, patience=1.25)) == [10, 12]
 
 
 def test_what_small_work_leaves_of_the_budget_is_all_that_large_work_gets():
@@ -112,7 +118,7 @@ def test_optional_work_is_shared_fairly_too():
     assert read == {"crowd": 20, "one": 20}
 
 
-work = st.builds(Work, st.integers(1, 2000), st.sampled_from("abc"), st.booleans())
+work = st.builds(Work, st.integers(1, 2000), st.sampled_from("abc"), st.booleans(), st.booleans())
 
 
 @given(st.lists(work, min_size=1, max_size=20), st.integers(2, 600), st.floats(0, 500))
@@ -123,7 +129,7 @@ def test_shares_are_of_waiting_work_within_the_budget(waiting, budget, num_free)
     for share in shares:
         assert share.work in waiting
         assert 1 <= share.num_tokens <= share.work.num_unread
-        assert share.num_tokens == share.work.num_unread or share.work.num_unread > SMALL
+        assert share.num_tokens == share.work.num_unread or share.work.num_unread > SMALL or share.work.is_in_parts
     assert sum(sizes(shares)) <= max(budget, SMALL)
 
 
@@ -134,6 +140,7 @@ def test_everything_that_waits_is_read_in_the_end(waiting, budget):
     for _ in range(len(waiting) + total):
         for share in scheduler.plan(waiting):
             share.work.num_unread -= share.num_tokens
+            share.work.is_in_parts = True
         waiting = [work for work in waiting if work.num_unread]
         if not waiting:
             return
