@@ -36,6 +36,8 @@ class CoupledTree:
             raise InvalidInput(f"a tree's base must be at least 0, not {self.base}")
         if self.tokens.ndim != 1 or self.tokens.shape != self.parents.shape:
             raise InvalidInput(f"a tree needs one parent for each token: {self.tokens.shape} tokens, {self.parents.shape} parents")
+        if not self.tokens.size:
+            return
         if (self.tokens < 0).any():
             raise InvalidInput("a tree's tokens must be at least 0")
         if (self.parents < -1).any() or (self.parents >= np.arange(len(self.parents))).any():
@@ -65,6 +67,8 @@ def rerooted(tree: CoupledTree, emitted: Ints) -> CoupledTree:
     Empty where they are not drafted: a guess that did not come true costs nothing.
     """
     base, node = tree.base + len(emitted), -1
+    if not len(tree.tokens):
+        return empty_tree(base)
     for token in emitted:
         found = np.flatnonzero((tree.parents == node) & (tree.tokens == token))
         if not found.size:

@@ -53,25 +53,36 @@ async def speculate_along(
     A drafter that fails is not asked again: `on_failure` is told, and the cloud decodes alone. With `ahead`, one that `ThinksAhead` does.
     """
     stream = _HintedStream(link, request, drafter, tuner, limits, on_failure, ahead=ahead)
-    deciding = asyncio.ensure_future(link.next_decision())
+    deciding: asyncio.Task[Decision] | None = None
     stream.start_drafting()
     try:
         while True:
             stream.start_thinking()
-            await asyncio.wait({deciding, stream.drafting} if stream.drafting else {deciding}, return_when=asyncio.FIRST_COMPLETED)
-            if deciding.done():
-                done = stream.decided(deciding.result())
+            decision = None
+            if deciding is None and stream.drafting is None:
+                decision = await link.next_decision()  # nothing else can happen, and a task takes as long as the rest of this loop
+            else:
+                deciding = deciding or asyncio.create_task(_next_of(link))
+                await asyncio.wait({deciding, stream.drafting} if stream.drafting else {deciding}, return_when=asyncio.FIRST_COMPLETED)
+                if deciding.done():
+                    decision, deciding = deciding.result(), None
+            if decision is not None:
+                done = stream.decided(decision)
                 if done.finish is not None:
                     yield done
                     return
-                deciding = asyncio.ensure_future(link.next_decision())
                 stream.start_drafting()  # before the caller does whatever it does with the tokens
                 yield done
             await stream.send_drafted()
     finally:
-        deciding.cancel()
-        await asyncio.gather(deciding, return_exceptions=True)
+        if deciding is not None:
+            deciding.cancel()
+            await asyncio.gather(deciding, return_exceptions=True)
         await stream.close()
+
+
+async def _next_of(link: Stream) -> Decision:
+    return await link.next_decision()
 
 
 class _HintedStream:
@@ -203,7 +214,9 @@ class _HintedStream:
             self._tuner.came_back(self._round_trip_s)
             self._acknowledged = decision.round
             self._sent = {number: of for number, of in self._sent.items() if number >= decision.round}
-        in_force = rerooted(tree, np.array(self._text[tree.base : decision.base], dtype=np.int64))
+        in_force = tree
+        if len(tree.tokens):
+            in_force = rerooted(tree, np.array(self._text[tree.base : decision.base], dtype=np.int64))
         if not len(in_force.tokens):
             final_origin = Origin.DECODED
         else:

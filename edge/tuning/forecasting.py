@@ -88,8 +88,10 @@ class Forecaster:
     def __init__(self, device: DeviceProfile) -> None:
         self._device = device
         self.text = RecentText()
-        self.step, self.draft = CostBySize(), CostBySize()
-        self.round_trip, self.overhead, self.num_bytes = Recent(), Recent(15), Recent(15)
+        # Steps while the edge drafts. Where it shares cores with the verifier, those beside an edge at rest are quicker.
+        self.step, self.overhead = CostBySize(), Recent(15)
+        self.step_at_rest, self.cycle_at_rest = Recent(15), Recent(15)
+        self.draft, self.round_trip, self.num_bytes = CostBySize(), Recent(), Recent(15)
         self._kept = {mode: _Kept() for mode in ("off", "wait", "stream")}
 
     @property
@@ -112,7 +114,8 @@ class Forecaster:
             other.fade(_FADE if other is own else _FADE_UNUSED)
 
     def off(self) -> Forecast:
-        return self._forecast(OFF, 1.0, self.cycle_s(0), self.step.at(0), 0.0)
+        step_s, cycle_s = self.step.at(0), self.cycle_s(0)
+        return self._forecast(OFF, 1.0, min(self.cycle_at_rest.value(cycle_s), cycle_s), min(self.step_at_rest.value(step_s), step_s), 0.0)
 
     def with_trees(self, modes: Sequence[str]) -> list[Forecast]:
         """Of each size that was tried, in each of the `modes`."""

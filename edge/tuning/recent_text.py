@@ -8,6 +8,7 @@ Knows drafts and texts; knows nothing of time, of links or of plans.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,4 +106,4 @@ def _lengths(drafts: Sequence[_Draft], sizes: Sequence[int]) -> dict[int, list[i
 
 
 def _num_within(draft: _Draft, size: int) -> int:
-    return sum(place < size for place in draft.places)
+    return bisect_left(draft.places, size)  # a path's places rise

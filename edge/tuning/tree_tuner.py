@@ -53,6 +53,7 @@ class TreeTuner:
         self._probe_every, self._probe_s, self._is_hopeless = _PROBE_EVERY, 0.0, False
         # Since the last choice: decisions, the round trip that it was made at, and whether any draft ended.
         self._since_chosen, self._chosen_at_s, self._has_news = 0, 0.0, False
+        self._is_drafting = self._has_drafted = False  # now; since the last decision
         self._settling_s = 0.0  # before what comes is the current plan's doing
         self._window: list[float] = [0.0, 0.0, 0.0]  # under the current plan: decisions, tokens, seconds
         self.can_wait = self.can_stream = True
@@ -64,6 +65,7 @@ class TreeTuner:
 
     def to_draft(self) -> TreePlan:
         """What to draft next: the plan or, for the sake of learning, now and then more; no more is sent than `current` says."""
+        self._is_drafting = self._has_drafted = bool(self._current.num_nodes)
         if self._fixed is not None or not self._current.num_nodes:
             return self._current
         self._num_trees += 1
@@ -88,6 +90,7 @@ class TreeTuner:
 
     @property
     def probe(self) -> TreePlan:
+        self._is_drafting = self._has_drafted = True
         self._since_probe = 0
         self._is_hopeless = self._known.text.accepted((_PROBED_NODES,)).get(_PROBED_NODES, 0.0) < _HOPELESS
         if self._is_hopeless or not self._known.step:
@@ -99,6 +102,7 @@ class TreeTuner:
 
     def drafted(self, num_nodes: int, seconds: float, num_bytes: int, *, num_read: int) -> None:
         """A tree was drafted, for a text that had grown by `num_read` tokens since the one before."""
+        self._is_drafting = False
         if num_read <= _USUALLY_READ or not self._known.draft:  # else it says what reading takes, which a probe has more of
             self._known.draft.add(num_nodes, seconds)
         if not self._current.num_nodes:
@@ -114,7 +118,12 @@ class TreeTuner:
 
     def decided(self, num_nodes: int, num_tokens: int, verify_s: float, since_last_s: float) -> None:
         """A decision came: of a step that read `num_nodes` of a tree, `since_last_s` after the one before; 0 for a stream's first."""
-        self._known.step.add(num_nodes, verify_s)
+        is_at_rest = bool(self._known.step) and not (num_nodes or self._has_drafted)
+        self._has_drafted = self._is_drafting
+        if is_at_rest:
+            self._known.step_at_rest.add(verify_s)
+        else:
+            self._known.step.add(num_nodes, verify_s)
         self._since_probe += num_tokens
         if since_last_s == 0.0:
             self._known.text.begin()
@@ -122,7 +131,9 @@ class TreeTuner:
                 self._since_probe = self._probe_every  # no two texts are alike
             self._settling_s = self._known.turnaround_s(self._current)
         else:
-            if self._current.mode != "wait":
+            if is_at_rest:
+                self._known.cycle_at_rest.add(max(since_last_s, verify_s))
+            elif self._current.mode != "wait":
                 self._known.overhead.add(max(since_last_s - verify_s, 0.0))
             self._settling_s -= since_last_s
             if self._settling_s <= 0.0:
@@ -134,7 +145,7 @@ class TreeTuner:
 
     def gave_up(self) -> None:
         """No tree can be drafted any more: off, for good."""
-        self.can_wait = self.can_stream = False
+        self._is_drafting = self.can_wait = self.can_stream = False
         self._adopt(OFF)
 
     def forecasts(self) -> list[Forecast]:
