@@ -29,7 +29,8 @@ def run(*, quick: bool) -> Figures:
 async def _run(*, quick: bool) -> Figures:
     figures = Figures("link")
     take_short_turns()
-    num_units = sum(part.num_units(quick=quick) for part in (over_links, tuning)) * len(VERIFIERS_MS) + hint_bytes.num_units(quick=quick)
+    num_units = sum(over_links.num_units(ms, quick=quick) + tuning.num_units(quick=quick) for ms in VERIFIERS_MS)
+    num_units += hint_bytes.num_units(quick=quick)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("measuring", total=num_units)
 

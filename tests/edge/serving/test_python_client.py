@@ -17,11 +17,11 @@ GREEDY = SamplingParams(temperature=0.0)
 
 def test_a_text_streams_with_the_origin_of_each_token(serving):
     with Client(serving.verifier, draft=DRAFT) as client:
-        with client.stream("class Queue:", max_tokens=30, sampling=GREEDY) as stream:
+        with client.stream("class Queue:", max_tokens=120, sampling=GREEDY) as stream:
             pieces = list(stream)
         assert "".join(piece.text for piece in pieces) == stream.completion.text
         assert Origin.ACCEPTED in {piece.token.origin for piece in pieces}
-        assert client.complete("class Queue:", max_tokens=30, sampling=GREEDY).text == stream.completion.text
+        assert client.complete("class Queue:", max_tokens=120, sampling=GREEDY).text == stream.completion.text
 
 
 def test_without_a_draft_the_cloud_decodes(serving):
