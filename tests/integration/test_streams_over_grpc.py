@@ -35,7 +35,7 @@ async def cut_system(pair):
         yield relay, cut_endpoint
 
 
-async def complete(client, *, sampling=RANDOM, acceptance=COUPLED, seed=3, relay=None, refuses=False, **others):
+async def complete(client, *, sampling=RANDOM, acceptance=COUPLED, seed=7, relay=None, refuses=False, **others):
     """A completion; over a `relay` that is cut after every few tokens, and `refuses` from then on."""
     completion = Completion("w5 w2")
     settings = {"max_tokens": NUM_TOKENS, "sampling": sampling, "seed": seed, "acceptance": acceptance, **others}
