@@ -5,6 +5,7 @@ Knows clients and one request at a time; knows nothing of profiles or of what is
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import aclosing
@@ -92,8 +93,9 @@ class ThroughClient:
         tree: TreePlan | None = None,
         rows: RowsPlan | None = None,
         acceptance: Acceptance | None = None,
+        max_bytes_up: float = math.inf,
     ) -> None:
-        self._drafter, self._drafting = drafter, Drafting(tree=tree, rows=rows)
+        self._drafter, self._drafting = drafter, Drafting(tree=tree, rows=rows, max_bytes_up=max_bytes_up)
         # The cloud alone decodes by the rule that costs it the least.
         self._acceptance = acceptance or (Acceptance() if drafter is None else Acceptance(COUPLED))
         self._client: Completer | None = None

@@ -85,6 +85,10 @@ def generate(
     wait: WaitOption = None,
     ahead: Annotated[bool, typer.Option("--ahead", help="let the drafter work on while a decision is awaited: it seldom gains")] = False,
     objective: Annotated[Literal["latency", "cost", "energy"], typer.Option(help="what the tuner is to make the most of")] = "latency",
+    max_bytes_up: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="draft so little that no more bytes go up a token, on average: for links paid by the byte"),
+    ] = None,
     support: Annotated[int | None, typer.Option(min=1, help="S, tokens a law may name: fewer cost fewer bytes and bring less")] = None,
     rule: Annotated[
         str | None,
@@ -132,7 +136,8 @@ def generate(
     in_rows = (drafts, block, support) != (None, None, None)
     acceptance = acceptance_for(rule=rule, delta=delta, relaxation=relaxation, strength=strength, budget=budget, in_rows=in_rows)
     plans = plans_of(acceptance, drafts, block, tree, wait)
-    drafting = Drafting(**plans, objective=Objective(objective), patience_s=patience, goes_on_alone=alone, ahead=ahead)
+    most = math.inf if max_bytes_up is None else max_bytes_up
+    drafting = Drafting(**plans, objective=Objective(objective), max_bytes_up=most, patience_s=patience, goes_on_alone=alone, ahead=ahead)
     penalties = presence_penalty, frequency_penalty, repetition_penalty
     complete = partial(
         Completer.generate,

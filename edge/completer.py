@@ -42,8 +42,9 @@ _DEFAULT = Acceptance()
 class Drafting:
     """How texts are to be drafted. A plan of the request's own family is kept to; without one the tuner chooses, for what `objective` asks.
 
-    A lost link is tried again for `patience_s` seconds before the request ends with `Unavailable`. `goes_on_alone`: meanwhile the
-    draft writes the text on, each token `unverified` until the cloud is back; of the coupled family only.
+    No plan is chosen that is expected to send more than `max_bytes_up` a token, on average: for links that are paid for by the byte; of
+    the coupled family only. A lost link is tried again for `patience_s` seconds before the request ends with `Unavailable`.
+    `goes_on_alone`: meanwhile the draft writes the text on, each token `unverified` until the cloud is back; of the coupled family only.
     With `ahead`, a drafter that can does not idle while a decision is awaited. It is off: over every link that was tried it gained
     nothing (docs/link.md).
     """
@@ -51,6 +52,7 @@ class Drafting:
     rows: RowsPlan | None = None
     tree: TreePlan | None = None
     objective: Objective = Objective.LATENCY
+    max_bytes_up: float = math.inf
     patience_s: float = 30.0
     goes_on_alone: bool = False
     ahead: bool = False
@@ -75,7 +77,7 @@ class Completer:
         self._drafter = drafter
         self._drafting = drafting or Drafting()
         self._served: Served | None = None
-        self._trees = TreeTuner(self._drafting.objective, fixed=self._drafting.tree)
+        self._trees = TreeTuner(self._drafting.objective, fixed=self._drafting.tree, max_bytes_up=self._drafting.max_bytes_up)
         self._rows: RowsTuner | None = None
 
     async def generate(

@@ -188,15 +188,14 @@ class _HintedStream:
         # What the plan is by now: more may have been drafted, for the sake of learning.
         plan = PROBED if self._is_probe else self._tuner.current
         live = rerooted(_first(tree, plan.num_nodes), np.array(since, dtype=np.int64))
-        num_bytes = 0
         # Without a first hint nothing is known of the round trip. Whoever waits goes on waiting when this tree came too late, for another
         # is drafted next; not when nobody is to wait any more, nor when nothing could be drafted for where the text ends.
         ends_a_wait = self._told_wait_s > 0.0 and (plan.wait_s == 0.0 or tree.base == len(self._text))
         if self._is_probe or len(live.tokens) or not self._number or ends_a_wait:
-            num_bytes = await self._hint(live, plan.wait_s)
+            self._tuner.sent(len(live.tokens), await self._hint(live, plan.wait_s))
             nodes, depth, seconds = self._unreported
             self._unreported = nodes + len(live.tokens), max(depth, int(live.depths.max(initial=0))), seconds + draft_s
-        self._tuner.drafted(self._num_asked, draft_s, num_bytes, num_read=self._num_read)
+        self._tuner.drafted(self._num_asked, draft_s, num_read=self._num_read)
 
     async def _hint(self, tree: CoupledTree, wait_s: float) -> int:
         self._number += 1

@@ -19,7 +19,7 @@ _PER_SIZE = 7  # of each size: a median of so few follows a change, and forgets 
 
 
 class CostBySize:
-    """Seconds against a size: medians of what was measured lately, straight lines between them, never falling.
+    """Seconds, or bytes, against a size: medians of what was measured lately, straight lines between them, never falling.
 
     Sizes are told apart by powers of two. Beyond the largest the last line goes on, to twice that size; of one size alone nothing is known
     of others. What nothing is known of is taken to cost no more, so that it is tried; what was measured long ago is forgotten, so that
@@ -46,6 +46,10 @@ class CostBySize:
         alike = [self._measured[bits] for bits in sorted(self._measured)]
         self._sizes = [median(size for size, _ in own) for own in alike]
         self._seconds = list(accumulate((_typical([seconds for _, seconds in own]) for own in alike), max))
+
+    def age(self) -> None:
+        """As much time has gone by as between two measurements, without one."""
+        self._num_added += 1
 
     def at(self, size: int) -> float:
         """Raises `ValueError` before anything was measured."""

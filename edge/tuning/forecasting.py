@@ -23,6 +23,7 @@ _BELIEVED = 96  # decisions that would have to say otherwise
 _FADE, _FADE_UNUSED = 0.85, 0.96  # of what was measured, what still counts when a plan is judged again
 _ROUNDS_OF_REPLAY, _AS_LATE = 3, 0.1  # how late trees are depends on what a step takes, which depends on how late they are
 _PATIENCE, _SLACK_S = 2.0, 0.02  # a tree that is waited for may take so much longer than the last few
+_BESIDES = 40  # bytes that HTTP/2 sends for each message, its acknowledgements included
 _LONGEST_WAIT_S = 2.0  # a link that was away for long says little of how long a tree takes, and one that is lost is waited for in vain
 
 
@@ -52,6 +53,7 @@ class Forecast:
     tokens_per_step: float
     verifier_s_per_token: float
     joules_per_token: float
+    bytes_up_per_token: float
 
     def worth(self, objective: Objective) -> float:
         """More is better."""
@@ -91,7 +93,8 @@ class Forecaster:
         # Steps while the edge drafts. Where it shares cores with the verifier, those beside an edge at rest are quicker.
         self.step, self.overhead = CostBySize(), Recent(15)
         self.step_at_rest, self.cycle_at_rest = Recent(15), Recent(15)
-        self.draft, self.round_trip, self.num_bytes = CostBySize(), Recent(), Recent(15)
+        self.draft, self.round_trip = CostBySize(), Recent()
+        self.num_bytes = CostBySize()  # of a tree's frame
         self._kept = {mode: _Kept() for mode in ("off", "wait", "stream")}
 
     @property
@@ -114,8 +117,9 @@ class Forecaster:
             other.fade(_FADE if other is own else _FADE_UNUSED)
 
     def off(self) -> Forecast:
-        step_s, cycle_s = self.step.at(0), self.cycle_s(0)
-        return self._forecast(OFF, 1.0, min(self.cycle_at_rest.value(cycle_s), cycle_s), min(self.step_at_rest.value(step_s), step_s), 0.0)
+        # Drafting makes no step quicker: less at rest is the cores' doing, more a hiccup.
+        cycle_s = min(self.cycle_at_rest.value(math.inf), self.cycle_s(0))
+        return self._forecast(OFF, 1.0, cycle_s, min(self.step_at_rest.value(math.inf), self.step.at(0)), 0.0, 0.0)
 
     def with_trees(self, modes: Sequence[str]) -> list[Forecast]:
         """Of each size that was tried, in each of the `modes`."""
@@ -129,7 +133,7 @@ class Forecaster:
         step, draft = self.step.at(size), self.draft.at(size)
         turnaround = self.round_trip.value(0.0) + draft
         plan = TreePlan(size, DEEPEST, min(_PATIENCE * turnaround + _SLACK_S, _LONGEST_WAIT_S))
-        return self._forecast(plan, waiting(reach, first).tokens_per_step, self.cycle_s(size) + turnaround, step, draft)
+        return self._forecast(plan, waiting(reach, first).tokens_per_step, self.cycle_s(size) + turnaround, step, draft, 1.0)
 
     def _streaming(self, size: int, reach: Sequence[int], first: int) -> Forecast:
         draft, plain = self.draft.at(size), self.step.at(0)
@@ -141,7 +145,9 @@ class Forecaster:
                 break
             replayed = streaming(reach, late, max(1, math.ceil(draft / cycle)), first)
             step = plain + (self.step.at(size) - plain) * replayed.drafted_per_step  # a tree that has died costs nothing
-        return self._forecast(TreePlan(size, DEEPEST, 0.0), replayed.tokens_per_step, step + self.overhead.value(0.0), step, draft)
+        cycle = step + self.overhead.value(0.0)
+        trees_per_step = min(cycle / draft, 1.0)  # at most: what of a tree has died is not sent
+        return self._forecast(TreePlan(size, DEEPEST, 0.0), replayed.tokens_per_step, cycle, step, draft, trees_per_step)
 
     def _num_late(self, draft: float, cycle: float) -> float:
         """How many steps end between a tree's base and the step that reads it, where the cloud decodes on."""
@@ -162,8 +168,10 @@ class Forecaster:
         """From a decision to the first tree that answers it, as far as is known."""
         return self.round_trip.value(0.0) + (self.draft.at(plan.num_nodes) if self.draft else 0.0)
 
-    def _forecast(self, plan: TreePlan, tokens_per_step: float, cycle_s: float, step_s: float, draft_s: float) -> Forecast:
+    def _forecast(
+        self, plan: TreePlan, tokens_per_step: float, cycle_s: float, step_s: float, draft_s: float, trees_per_step: float
+    ) -> Forecast:
         device, num_tokens = self._device, max(tokens_per_step * self.kept(plan.mode), 1e-9)
-        num_bytes = self.num_bytes.value(0.0) if plan.num_nodes else 0.0
+        num_bytes = trees_per_step * (self.num_bytes.at(plan.num_nodes) + _BESIDES) if self.num_bytes and trees_per_step else 0.0
         joules = draft_s * device.draft_w + cycle_s * device.idle_w + num_bytes * device.byte_j
-        return Forecast(plan, num_tokens / cycle_s, num_tokens, step_s / num_tokens, joules / num_tokens)
+        return Forecast(plan, num_tokens / cycle_s, num_tokens, step_s / num_tokens, joules / num_tokens, num_bytes / num_tokens)

@@ -43,10 +43,15 @@ class TreeTuner:
     """Chooses plans for one endpoint; what it learns outlives a request. One caller at a time."""
 
     def __init__(
-        self, objective: Objective = Objective.LATENCY, device: DeviceProfile | None = None, *, fixed: TreePlan | None = None
+        self,
+        objective: Objective = Objective.LATENCY,
+        device: DeviceProfile | None = None,
+        *,
+        fixed: TreePlan | None = None,
+        max_bytes_up: float = math.inf,
     ) -> None:
-        """With a `fixed` plan it only watches."""
-        self._objective, self._fixed = objective, fixed
+        """With a `fixed` plan it only watches. No other is chosen that is expected to send more than `max_bytes_up` a token."""
+        self._objective, self._fixed, self._max_bytes_up = objective, fixed, max_bytes_up
         self._known = Forecaster(device or DeviceProfile())
         self._current: TreePlan = fixed or _FIRST
         self._num_trees = self._since_explored = self._since_probe = 0
@@ -100,14 +105,17 @@ class TreeTuner:
             self._probe_every = int(min(max(affordable, _PROBE_EVERY), _PROBE_AT_LEAST_EVERY))
         return TreePlan(_PROBED_NODES, DEEPEST, 0.0)
 
-    def drafted(self, num_nodes: int, seconds: float, num_bytes: int, *, num_read: int) -> None:
+    def drafted(self, num_nodes: int, seconds: float, *, num_read: int) -> None:
         """A tree was drafted, for a text that had grown by `num_read` tokens since the one before."""
         self._is_drafting = False
         if num_read <= _USUALLY_READ or not self._known.draft:  # else it says what reading takes, which a probe has more of
             self._known.draft.add(num_nodes, seconds)
         if not self._current.num_nodes:
             self._probe_s = seconds
-        self._known.num_bytes.add(num_bytes)
+
+    def sent(self, num_nodes: int, num_bytes: int) -> None:
+        """A tree went up in a frame of so many bytes."""
+        self._known.num_bytes.add(num_nodes, num_bytes)
 
     def came_back(self, round_trip_s: float) -> None:
         self._known.round_trip.add(max(round_trip_s, 0.0))
@@ -122,6 +130,7 @@ class TreeTuner:
         self._has_drafted = self._is_drafting
         if is_at_rest:
             self._known.step_at_rest.add(verify_s)
+            self._known.step.age()
         else:
             self._known.step.add(num_nodes, verify_s)
         self._since_probe += num_tokens
@@ -154,7 +163,7 @@ class TreeTuner:
             return []
         # Before a round trip was measured nobody is to wait for one.
         modes = ["wait"] * (self.can_wait and bool(self._known.round_trip)) + ["stream"] * self.can_stream
-        found = [self._known.off(), *self._known.with_trees(modes)]
+        found = [self._known.off(), *(each for each in self._known.with_trees(modes) if each.bytes_up_per_token <= self._max_bytes_up)]
         return sorted(found, key=lambda forecast: -forecast.worth(self._objective))
 
     def explain(self) -> dict[str, object]:
@@ -176,6 +185,7 @@ class TreeTuner:
                     "num_nodes": forecast.plan.num_nodes,
                     "tokens_per_s": round(forecast.tokens_per_s, 1),
                     "tokens_per_step": round(forecast.tokens_per_step, 2),
+                    "bytes_up_per_token": round(forecast.bytes_up_per_token, 1),
                     "measured_over_expected": round(self._known.kept(mode), 2),
                 }
                 for mode, forecast in best_of.items()

@@ -146,6 +146,8 @@ class Restless:
 
     def drafted(self, *figures, num_read): ...
 
+    def sent(self, *figures): ...
+
     def came_back(self, round_trip_s):
         assert round_trip_s > -1.0
 

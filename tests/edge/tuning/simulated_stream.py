@@ -20,6 +20,7 @@ from edge.tuning.foretold import Foretold
 from edge.tuning.plan import TreePlan
 from edge.tuning.tree_tuner import PROBED, TreeTuner
 
+_FRAME_BYTES, _NODE_BYTES, _BESIDES = 20, 2, 40  # of a tree: its frame, each node, and what goes with a message
 _TRUE = 1  # every token of the text; wrong guesses are other numbers
 
 
@@ -47,6 +48,7 @@ class Run:
     plans: list[TreePlan] = field(default_factory=list)
     num_steps: int = 0
     verifier_s: float = 0.0
+    num_bytes_up: int = 0
 
     def pace(self, first: int = 0, last: int | None = None) -> float:
         """Tokens a second, of the tokens `first` to `last`."""
@@ -229,7 +231,7 @@ class _Edge:
         foretold = tree.foretold()
         foretold.follow([_TRUE] * (self._length - tree.base))
         self._followed.append(foretold)
-        self._tuner.drafted(tree.num_nodes, took_s, 100, num_read=1)
+        self._tuner.drafted(tree.num_nodes, took_s, num_read=1)
         plan = PROBED if is_probe else self._tuner.current
         live = tree.first(plan.num_nodes).after(self._length)
         if is_probe or live.num_nodes or not self._number or self._told_wait_s > plan.wait_s == 0.0:
@@ -239,7 +241,9 @@ class _Edge:
     def _send(self, tree: _Tree, wait_s: float) -> None:
         self._number, self._told_wait_s = self._number + 1, wait_s
         self._sent[self._number] = self._events.now
-        half_s = self._half_trip_s
+        half_s, num_bytes = self._half_trip_s, _FRAME_BYTES + _NODE_BYTES * tree.num_nodes
+        self._result.num_bytes_up += num_bytes + _BESIDES
+        self._tuner.sent(tree.num_nodes, num_bytes)
         hint = _Hint(self._number, tree, wait_s, self._events.now + half_s)
         self._events.after(half_s, lambda: self._cloud.take(hint))
 

@@ -151,7 +151,7 @@ def test_waiting_ends_some_time_after_the_slowest_of_the_usual():
 def test_before_a_round_trip_was_measured_nobody_is_to_wait_for_one():
     tuner = TreeTuner()
     for _ in range(5):
-        tuner.drafted(8, 0.001, 100, num_read=1)
+        tuner.drafted(8, 0.001, num_read=1)
         tuner.came_true(foretold_of(8))
         tuner.decided(0, 1, 0.03, 0.03)
         assert {forecast.plan.mode for forecast in tuner.forecasts()} <= {"off", "stream"}
@@ -191,6 +191,18 @@ def test_cost_waits_over_a_long_link_where_latency_does_not():
     assert fast.plans[-1].mode == "off"
     assert cheap.verifier_s < 0.6 * fast.verifier_s
     assert cheap.pace() < fast.pace()
+
+
+@pytest.mark.parametrize("round_trip_s", ROUND_TRIPS_S)
+def test_no_more_is_sent_than_may_be(round_trip_s):
+    asked = "slow", round_trip_s, GOOD, 0
+    free, bounded, none = (run(world(*asked), TreeTuner(max_bytes_up=most), NUM_TOKENS) for most in (math.inf, 12.0, 0.0))
+    plain = fixed_run(*asked, OFF)
+    assert free.num_bytes_up > 1.2 * 12.0 * NUM_TOKENS
+    assert bounded.num_bytes_up < 1.2 * 12.0 * NUM_TOKENS  # before it knows its bytes it sends some
+    assert none.num_bytes_up < 5.0 * NUM_TOKENS  # probes are sent
+    assert 1.02 * free.pace() > bounded.pace() > plain.pace()
+    assert none.pace() > 0.97 * plain.pace()
 
 
 def test_energy_drafts_less_the_dearer_drafting_is():
