@@ -12,7 +12,9 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
-from typing import Protocol
+from contextvars import copy_context
+from functools import partial
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -27,6 +29,9 @@ from edge.tuning.tree_tuner import PROBED, TreeTuner
 _AHEAD = 8
 # A verifier that is nearer leaves no time to think in, and may want the same cores: on one machine of two, thinking doubles a text's time.
 _NEAR_S = 0.005
+
+
+_Drafted: TypeAlias = tuple[CoupledTree, float]  # and the seconds that it took
 
 
 class Stream(Protocol):
@@ -54,16 +59,20 @@ async def speculate_along(
     """
     stream = _HintedStream(link, request, drafter, tuner, limits, on_failure, ahead=ahead)
     deciding: asyncio.Task[Decision] | None = None
+    under_way: set[asyncio.Future[Any]]
     stream.start_drafting()
     try:
         while True:
             stream.start_thinking()
+            if stream.drafting is None:
+                tuner.reconsider()  # nobody waits for it now
             decision = None
             if deciding is None and stream.drafting is None:
                 decision = await link.next_decision()  # nothing else can happen, and a task takes as long as the rest of this loop
             else:
                 deciding = deciding or asyncio.create_task(_next_of(link))
-                await asyncio.wait({deciding, stream.drafting} if stream.drafting else {deciding}, return_when=asyncio.FIRST_COMPLETED)
+                under_way = {deciding, stream.drafting} if stream.drafting else {deciding}
+                await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
                 if deciding.done():
                     decision, deciding = deciding.result(), None
             if decision is not None:
@@ -111,7 +120,7 @@ class _HintedStream:
         self._unreported = (0, 0, 0.0)  # since the last decision: nodes that were sent, their depth, the seconds they took
         self._num_asked, self._num_read, self._is_probe = 0, 0, False  # of what is being drafted
         self._last_base = -1
-        self.drafting: asyncio.Task[tuple[CoupledTree, float]] | None = None
+        self.drafting: asyncio.Future[_Drafted] | None = None
         self._thinker = drafter if ahead and isinstance(drafter, ThinksAhead) else None
         self._thinking: asyncio.Task[None] | None = None
         self._is_over = threading.Event()  # of this thinking
@@ -130,20 +139,19 @@ class _HintedStream:
             self._num_asked, self._num_read = num_nodes, len(self._text) - max(self._last_base, 0)
             self._last_base = len(self._text)
             self._is_over.set()
-            self.drafting = asyncio.create_task(self._draft(self._thinking, list(self._text), num_nodes, depth))
+            draft = partial(self._draft, list(self._text), num_nodes, depth)
+            # A thread takes it up now; a task would only once this one waits.
+            self.drafting = _in_thread(draft) if self._thinking is None else asyncio.create_task(_after(self._thinking, draft))
             self._thinking = None
 
     def _room(self) -> int:
         """How many tokens may still come."""
         return len(self._request.prompt) + self._request.max_tokens - len(self._text)
 
-    async def _draft(self, thinking: asyncio.Task[None] | None, text: list[int], num_nodes: int, depth: int) -> tuple[CoupledTree, float]:
-        started = time.monotonic()
-        if thinking is not None:
-            await thinking  # it is over soon, and the drafter takes one caller at a time
-        asked = self._request
-        tree = await asyncio.to_thread(
-            self._drafter.draft_tree,
+    def _draft(self, text: list[int], num_nodes: int, depth: int) -> _Drafted:
+        """In a thread."""
+        started, asked = time.monotonic(), self._request
+        tree = self._drafter.draft_tree(
             text,
             num_nodes=num_nodes,
             max_depth=depth,
@@ -257,6 +265,17 @@ class _HintedStream:
                 await asyncio.wait({under_way})
                 if not under_way.cancelled():
                     under_way.exception()
+
+
+async def _after(thinking: asyncio.Task[None], draft: Callable[[], _Drafted]) -> _Drafted:
+    started = time.monotonic()
+    await thinking  # it is over soon, and the drafter takes one caller at a time
+    tree, _ = await _in_thread(draft)
+    return tree, time.monotonic() - started
+
+
+def _in_thread(call: Callable[[], _Drafted]) -> asyncio.Future[_Drafted]:
+    return asyncio.get_running_loop().run_in_executor(None, copy_context().run, call)
 
 
 def _first(tree: CoupledTree, num_nodes: int) -> CoupledTree:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, zip_longest
 from statistics import fmean
@@ -56,7 +56,8 @@ class RecentText:
     def reach(self, sizes: Sequence[int]) -> dict[int, list[int]]:
         """For each of the ascending `sizes` that was tried, of each position `[T]`, in order: how many tokens of such a tree come true.
 
-        What a larger tree than was drafted would have led to beyond it is taken from those that were as large, in turn.
+        What a larger tree than was drafted would have led to beyond it is taken from those that were as large, and led as far up to
+        there, in turn.
         """
         drafts = sorted(self._drafts)
         spans = np.array(_spans(drafts), dtype=np.int64)
@@ -94,15 +95,24 @@ def _lengths(drafts: Sequence[_Draft], sizes: Sequence[int]) -> dict[int, list[i
         larger = [draft for draft in drafts if draft.num_nodes >= size]
         if not larger:
             break
-        alike = cycle(larger)
+        alike: dict[tuple[int, int], Iterator[_Draft]] = {}
         for i, draft in enumerate(drafts):
             known = min(draft.num_nodes, size)
             if known >= before:
                 lengths[i] = _num_within(draft, known)
             if known < size:
-                lengths[i] += _num_within(like := next(alike), size) - _num_within(like, max(known, before))
+                so_far = max(known, before), lengths[i]
+                if so_far not in alike:
+                    alike[so_far] = cycle(_nearest(larger, *so_far))
+                lengths[i] += _num_within(like := next(alike[so_far]), size) - _num_within(like, so_far[0])
         found[size], before = [*lengths], size
     return found
+
+
+def _nearest(drafts: Sequence[_Draft], size: int, length: int) -> list[_Draft]:
+    """Those of whose first `size` nodes most nearly `length` came true: text is easy in stretches."""
+    apart = [abs(_num_within(draft, size) - length) for draft in drafts]
+    return [draft for draft, off in zip(drafts, apart, strict=True) if off == min(apart)]
 
 
 def _num_within(draft: _Draft, size: int) -> int:

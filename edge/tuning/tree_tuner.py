@@ -23,7 +23,7 @@ from edge.tuning.plan import DEEPEST, OFF, TreePlan
 
 _FIRST = TreePlan(8, 8, 0.0)
 _MARGIN = 1.02  # another way must promise so much more than the one in use
-_WORTH_DRAFTING = 1.02  # less than this over off, and the edge had better rest
+_WORTH_DRAFTING, _UNWORTHY_FOR = 1.02, 3  # less than this over off for so many choices, and the edge had better rest
 _LEAVE_OFF = 1.05  # off is sticky: what the others promise there was not tried
 _PROBE_EVERY, _PROBE_AT_LEAST_EVERY = 32, 256  # tokens between two probes while off
 _PROBED_NODES = 32
@@ -35,6 +35,7 @@ PROBED = TreePlan(4, DEEPEST, 0.0)
 _EXPLORED = {1: 32, 2: 32, 3: 32, 6: 64}  # nodes of the first trees
 _EXPLORE_EVERY, _EXPLORE_LATER = 8, 16  # trees, at least, between two larger than planned, at first and later
 _CHOSEN_EVERY, _KNOWS_LITTLE = 8, 8  # decisions from one choice to the next, once there were more than so many drafts
+_CHOSEN_AT_LEAST_EVERY = 12  # where the edge is never idle
 _ANOTHER_LINK = 0.3  # change of the round trip that calls for a choice at once
 _JUDGED_EVERY = 8  # decisions
 
@@ -59,6 +60,7 @@ class TreeTuner:
         # Since the last choice: decisions, the round trip that it was made at, and whether any draft ended.
         self._since_chosen, self._chosen_at_s, self._has_news = 0, 0.0, False
         self._is_drafting = self._has_drafted = False  # now; since the last decision
+        self._num_unworthy = 0  # choices
         self._settling_s = 0.0  # before what comes is the current plan's doing
         self._window: list[float] = [0.0, 0.0, 0.0]  # under the current plan: decisions, tokens, seconds
         self.can_wait = self.can_stream = True
@@ -148,6 +150,11 @@ class TreeTuner:
             if self._settling_s <= 0.0:
                 self._window = [a + b for a, b in zip(self._window, (1.0, num_tokens, since_last_s), strict=True)]
         self._since_chosen += 1
+        if self._since_chosen >= _CHOSEN_AT_LEAST_EVERY:
+            self.reconsider()
+
+    def reconsider(self) -> None:
+        """For a moment at which nothing waits for the edge: chooses a plan, where it is time to. Takes a millisecond or two then."""
         if self._fixed is None and self._is_time_to_choose():
             self._since_chosen, self._chosen_at_s, self._has_news = 0, self._known.round_trip.value(0.0), False
             self._choose()
@@ -206,9 +213,11 @@ class TreeTuner:
         self._judge()
         best = forecasts[0]
         here = next((forecast for forecast in forecasts if _is_alike(forecast.plan, self._current)), None)
+        is_worth_it = best.worth(self._objective) >= _WORTH_DRAFTING * self._known.off().worth(self._objective)
+        self._num_unworthy = 0 if is_worth_it else self._num_unworthy + 1
         if here is None:
             self._adopt(best.plan)
-        elif best.worth(self._objective) < _WORTH_DRAFTING * self._known.off().worth(self._objective):
+        elif self._num_unworthy >= _UNWORTHY_FOR:
             self._adopt(OFF)
         elif best.worth(self._objective) > (_MARGIN if self._current.num_nodes else _LEAVE_OFF) * here.worth(self._objective):
             self._adopt(best.plan)

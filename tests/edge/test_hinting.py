@@ -148,6 +148,8 @@ class Restless:
 
     def sent(self, *figures): ...
 
+    def reconsider(self): ...
+
     def came_back(self, round_trip_s):
         assert round_trip_s > -1.0
 
@@ -159,11 +161,11 @@ def not_in_a_thread(takes):
     """Drafts that are done after so many turns of the loop: every order of events can be had, and had again."""
     lengths = cycle(takes)
 
-    async def to_thread(call, *given, **named):
+    async def drafted(call):
         await ticks(next(lengths))
-        return call(*given, **named)
+        return call()
 
-    return patch("edge.hinting.asyncio.to_thread", to_thread)
+    return patch("edge.hinting._in_thread", lambda call: asyncio.ensure_future(drafted(call)))
 
 
 def request_of(**others):

@@ -203,6 +203,8 @@ class _Edge:
             self._start_drafting()
         if self._told_wait_s and not self._is_drafting and self._last_base != self._length:
             self._send(_Tree(self._length), 0.0)
+        if not self._is_drafting:
+            self._tuner.reconsider()
 
     def _start_drafting(self) -> None:
         if self._last_base == self._length or self._length >= self._num_tokens - 1:
