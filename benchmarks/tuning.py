@@ -76,7 +76,7 @@ async def _step(figures: Figures, link: RemoteLink, verifier_ms: float, best: Tr
     """In the middle of a text the link becomes a far one."""
     shares = []
     num_tokens = 320
-    for number in range(2):
+    for number in range(5):
         paces = []
         for tree in (None, best):
             link.set_profile("near")
