@@ -155,7 +155,11 @@ class TreeTuner:
 
     def reconsider(self) -> None:
         """For a moment at which nothing waits for the edge: chooses a plan, where it is time to. Takes a millisecond or two then."""
-        if self._fixed is None and self._is_time_to_choose():
+        if self._fixed is not None:
+            return
+        if is_another_link := self._is_another_link():
+            self._window = [0.0, 0.0, 0.0]  # what the old one let a plan bring says nothing of what is to be expected over this one
+        if is_another_link or self._is_time_to_choose():
             self._since_chosen, self._chosen_at_s, self._has_news = 0, self._known.round_trip.value(0.0), False
             self._choose()
 
@@ -199,11 +203,12 @@ class TreeTuner:
             },
         }
 
+    def _is_another_link(self) -> bool:
+        change_s = abs(self._known.round_trip.value(0.0) - self._chosen_at_s)
+        return change_s > _ANOTHER_LINK * self._chosen_at_s
+
     def _is_time_to_choose(self) -> bool:
         """Now and then, once more is known: a text is replayed some dozen times for it."""
-        change_s = abs(self._known.round_trip.value(0.0) - self._chosen_at_s)
-        if change_s > _ANOTHER_LINK * self._chosen_at_s:
-            return True
         return self._has_news and (self._since_chosen >= _CHOSEN_EVERY or self._known.text.num_drafts <= _KNOWS_LITTLE)
 
     def _choose(self) -> None:
