@@ -181,6 +181,7 @@ class Engine:
                 raise InvalidInput(
                     f"text and drafts together are longer than the {self._max_positions} positions there are; draft fewer tokens"
                 )
+            session.away_s = turn.arrived - session.last_answered
             self._waiting.put(turn)
             return turn.answer
 

@@ -18,7 +18,7 @@ from cactus_core.session import Decision
 from cloud.ballot import Outcome
 from cloud.pages import PagePool
 from cloud.residency import Residency
-from cloud.scheduler import Scheduler, Share
+from cloud.scheduler import SMALL, Scheduler, Share, is_large
 from cloud.session import Session
 from cloud.step import run_step
 from cloud.tally import Tally
@@ -27,6 +27,8 @@ from cloud.turn import Turn
 from cloud.waiting import Waiting
 
 _log = logging.getLogger(__name__)
+
+_SLACK_S = 0.001  # that an edge may take longer than the last time
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Loop:
         self._token_budget = token_budget
         self._step_at_least_s = step_at_least_s
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._part_s = 0.0  # the last step's that read large work alone, in company of what was only due
         self._in_hand: list[Turn] = []  # of the step in hand, those whose outcome nobody was told yet
         self.figures = EngineFigures()
         self.tally = tally
@@ -80,6 +83,8 @@ class Loop:
         while (turns := self._waiting.next(self._residency)) is not None:
             if not turns:
                 continue
+            if self._makes_way(turns):
+                continue
             self._residency.recall(turns.values())
             shares = self._scheduler.plan(turns.values(), self._residency.num_due(turns))
             self._in_hand = [share.work for share in shares]
@@ -90,6 +95,18 @@ class Loop:
                 _log.exception("a step of %d sessions failed", len(shares))
                 self._waiting.fail(self._in_hand, CactusError(f"the verifier failed: {error!r}; send the request again"))
 
+    def _makes_way(self, turns: Mapping[Session, Turn]) -> bool:
+        """Where only large work waits, and smaller is expected before a part of it would be read: waits for that, a moment longer than
+        expected at most. Else whoever comes back would find a step of somebody's large work half done, each time.
+        """
+        if not all(is_large(turn) for turn in turns.values()):
+            return False
+        back = self._residency.next_back(turns)
+        if back > time.monotonic() + self._part_s:
+            return False
+        self._waiting.pause(back + _SLACK_S)
+        return True
+
     def _of_the_oldest(self, turns: Mapping[Session, Turn]) -> Share[Turn]:
         """For when none of a plan has room: the one session that can have everybody's pages."""
         turn = turns[self._residency.oldest_of(turns)]
@@ -98,7 +115,9 @@ class Loop:
     def _step(self, shares: Sequence[Share[Turn]]) -> None:
         started = time.monotonic()
         self._in_hand = [share.work for share in shares]
-        num_steps, num_read, busy_s = 1, sum(share.num_tokens for share in shares), 0.0
+        num_tokens = sum(share.num_tokens for share in shares)
+        num_steps, num_read, busy_s = 1, num_tokens, 0.0
+        was_large = all(is_large(turn) for turn in self._in_hand)
         for turn in self._in_hand:
             turn.session.last_step = self.figures.num_steps + 1
         for decided in run_step(self._target, self._pool, shares):
@@ -107,7 +126,9 @@ class Loop:
             took = time.monotonic() - started
             self._conclude(decided, EngineFigures(num_steps, took - busy_s, num_read), started, took)
             num_steps, num_read, busy_s = 0, 0, took
-        self.tally.stepped(busy_s, sum(share.num_tokens for share in shares))
+        if was_large and num_tokens <= SMALL:
+            self._part_s = busy_s
+        self.tally.stepped(busy_s, num_tokens)
 
     def _conclude(self, decided: Sequence[tuple[Turn, Outcome | CactusError]], more: EngineFigures, started: float, took_s: float) -> None:
         """Settles and tells what was decided `took_s` into a step."""

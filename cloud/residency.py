@@ -9,6 +9,7 @@ Knows sessions, turns and pages; knows nothing of models or threads.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Iterable, Mapping
 from itertools import takewhile
@@ -58,6 +59,12 @@ class Residency:
         since = time.monotonic() - _DUE_S
         due = (s for s in self._sessions if s not in waiting and s.last_answered > since and not s.is_complete)
         return min((session.last_size for session in due if session.last_size <= SMALL), default=0)
+
+    def next_back(self, waiting: Collection[Session]) -> float:
+        """When the first of the idle sessions' edges with small work is expected back, by how long each was away the last time."""
+        now = time.monotonic()
+        idle = (s for s in self._sessions if s not in waiting and not s.is_complete and s.last_size <= SMALL)
+        return min((back for session in idle if (back := session.last_answered + session.away_s) > now), default=math.inf)
 
     def oldest_of(self, sessions: Collection[Session]) -> Session:
         return next(session for session in self._sessions if session in sessions)

@@ -53,6 +53,11 @@ class Share(Generic[W]):
     num_tokens: int
 
 
+def is_large(work: Work) -> bool:
+    """Whether it may be taken apart."""
+    return work.num_unread > SMALL or work.is_in_parts
+
+
 class Scheduler:
     """Plans steps of at most `token_budget` tokens.
 
@@ -75,7 +80,7 @@ class Scheduler:
         large: dict[str, deque[W]] = {}
         optional: dict[str, deque[W]] = {}
         for work in waiting:
-            kind = large if work.num_unread > SMALL or work.is_in_parts else optional if work.is_optional else small
+            kind = large if is_large(work) else optional if work.is_optional else small
             kind.setdefault(work.tenant, deque()).append(work)
         self._level(small.keys() | large.keys() | optional.keys())
         if not small and not large:

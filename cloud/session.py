@@ -19,7 +19,8 @@ class Session:
     """One text, of which the model has read `table.num_committed` tokens; at least the last it has not.
 
     `ledger` has an entry for each token that was emitted. `last_step` is the step in which it was last read, `last_size` the
-    tokens of its last drafts with the text before them, `last_answered` when they were decided, on the monotonic clock.
+    tokens of its last drafts with the text before them, `last_answered` when they were decided, on the monotonic clock, and
+    `away_s` how long its edge took from a decision to the next drafts, the last time.
     """
 
     request: Request
@@ -31,6 +32,7 @@ class Session:
     last_step: int = 0
     last_size: int = 0
     last_answered: float = -math.inf
+    away_s: float = math.inf
 
     def __post_init__(self) -> None:
         self.text = [*self.request.prompt, *self.request.committed]

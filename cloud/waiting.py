@@ -84,6 +84,12 @@ class Waiting:
             self._welcome_and_part(residency)
             return dict(self.turns) if self.is_running else None
 
+    def pause(self, until: float) -> None:
+        """For the loop: until then, or until something new waits or is due."""
+        with self.lock:
+            if self.is_running:
+                self.lock.wait(max(0.0, min(until, self._first_due()) - time.monotonic()))
+
     def settled(self, turns: list[Turn]) -> None:
         """For the loop: these were decided."""
         now = time.monotonic()
