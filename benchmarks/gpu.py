@@ -56,7 +56,7 @@ def run(*, quick: bool) -> Figures:
     figures = Figures("gpu", torch.cuda.get_device_name())
     names = list(SHAPES)[:1] if quick else list(SHAPES)
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("measuring", total=1 + len(names) * (len(_BATCHES) + 2))
+        bar = progress.add_task("measuring", total=1 + len(names) * (len(_BATCHES) + 4))
         recorded = capacity.recorded(_SHAPES, 16 if quick else _RECORDED_TOKENS, quick=quick)
         progress.advance(bar)
         for name in names:
@@ -65,7 +65,8 @@ def run(*, quick: bool) -> Figures:
                 for batch in _BATCHES:
                     measure_steps(figures, served, engine, batch, num_pairs=10 if quick else 40)
                     progress.advance(bar)
-                capacity.replay_on(figures, served, engine, recorded, _NUM_CLIENTS, lambda: progress.advance(bar), num_tokens=64)
+                for asked in capacity.short_and_long(_NUM_CLIENTS):
+                    capacity.replay_on(figures, served, engine, recorded, asked, lambda: progress.advance(bar))
             del served
             torch.cuda.empty_cache()
     return figures

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
+import torch
+
 from benchmarks.edge_clients import Shape, drafts, prompts
 from benchmarks.lockstep import between_steps, decoded, lap, opened, running_engine
 from benchmarks.medians import add_median
@@ -41,8 +43,12 @@ def measure(figures: Figures, *, quick: bool, advance: Callable[[], None]) -> No
             systems = {"blocks": _drafter(served, sessions), "plain": _nothing}
             lap(engine, sessions, _nothing(sessions), 0)  # reads the texts
             for name, blocks_of in systems.items():
-                case: Case = {"system": name, "model": served.name, "parameters": served.num_parameters, "batch": batch}
-                case |= {"cores": served.num_threads, **({"K": _SHAPE.K, "L": _SHAPE.L, "S": _SHAPE.S} if name == "blocks" else {})}
+                case: Case = {"system": name, "model": served.name, "parameters": served.num_parameters, "dtype": served.dtype}
+                case |= {
+                    "batch": batch,
+                    "cores": served.num_threads,
+                    **({"K": _SHAPE.K, "L": _SHAPE.L, "S": _SHAPE.S} if name == "blocks" else {}),
+                }
                 pairs = list(_pairs(served, engine, sessions, blocks_of, num_pairs))
                 add_median(figures, case, "tokens_per_step", [num_tokens for _, _, num_tokens in pairs], "tokens")
                 add_median(figures, case, "step_ms", [1e3 * step_s for step_s, _, _ in pairs], "ms")
@@ -58,8 +64,9 @@ def num_units(*, quick: bool) -> int:
 def _cases(*, quick: bool) -> list[tuple[Callable[[], Served], int, int]]:
     """Models, sessions in a step, pairs of a step and a forward."""
     if quick:
-        return [(demo, 8, 8), (demo, 32, 4), (large, 4, 2)]
-    return [(demo, 8, 60), (demo, 32, 40), (large, 8, 12), (large, 32, 6)]
+        return [(demo, 8, 8), (demo, 32, 4), (partial(large, torch.float32), 4, 2)]
+    of_large = [(partial(large, dtype), batch, count) for dtype in (torch.float32, torch.bfloat16) for batch, count in ((8, 12), (32, 6))]
+    return [(demo, 8, 60), (demo, 32, 40), *of_large]
 
 
 @contextmanager

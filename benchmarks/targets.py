@@ -1,7 +1,9 @@
 """The targets that the verifier's claims are tried on: the demo pair's, and one of 470 million parameters with random weights.
 
-Time does not depend on what the weights are, so the large one is made here and never saved. Its laws are point masses: the text
-that follows is the same whatever was drafted, which is what `benchmarks/replayed.py` rests on.
+Time does not depend on what the weights are, so the large one is made here and never saved. It writes the last token again, by a
+margin that no type's rounding reaches: its laws are point masses, and the text that follows is the same whatever was drafted and
+however steps were made up, which is what `benchmarks/replayed.py` rests on. Attention and MLP do all of their work, and add to the
+residual stream too little to be seen.
 Knows models; knows nothing of engines.
 """
 
@@ -40,6 +42,7 @@ _LARGE = {
 }
 _SPREAD = 0.02  # of the weights, as models of this family begin
 _NUM_RANDOM = 1_000_003  # numbers drawn, then repeated: a prime, so that no two rows of a matrix are the same
+_WHISPER = 1e-3  # of what a layer adds, against what it would
 _SHARPNESS = 1e6  # of the logits: the likeliest token is hundreds of nats ahead of the next
 
 
@@ -55,6 +58,10 @@ class Served:
     target: TargetModel
     model: Any
     num_threads: int
+
+    @property
+    def dtype(self) -> str:
+        return str(self.target.dtype).removeprefix("torch.")
 
     @property
     def num_parameters(self) -> int:
@@ -91,25 +98,29 @@ def _demo() -> Served:
 
 
 @cache
-def large() -> Served:
-    return in_own_thread(partial(random_target, "random", num_threads=2))
+def large(dtype: torch.dtype) -> Served:
+    return in_own_thread(partial(random_target, "random", dtype, num_threads=2))
 
 
-def random_target(name: str, *, num_threads: int, **shape: int) -> Served:
+@torch.no_grad()
+def random_target(name: str, dtype: torch.dtype = torch.float32, *, num_threads: int, **shape: int) -> Served:
     """The large target, of another `shape` where one is given."""
     with no_init_weights():
         config = Qwen3Config(**(_LARGE | shape))
-        model = AutoModelForCausalLM.from_config(config, attn_implementation=IMPLEMENTATION, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=IMPLEMENTATION, dtype=dtype)
     model.tie_weights()
     numbers = torch.empty(_NUM_RANDOM).normal_(0.0, _SPREAD, generator=torch.Generator().manual_seed(0))
     for weights in model.requires_grad_(False).parameters():
         if weights.ndim == 1:
-            weights.data.fill_(1.0)
+            weights.fill_(1.0)
             continue
-        row = weights.data.view(-1)
+        row = weights.view(-1)
         for start in range(0, len(row), _NUM_RANDOM):
             row[start : start + _NUM_RANDOM] = numbers[: len(row) - start]
-    model.model.norm.weight.data.fill_(_SHARPNESS)
+    for layer in model.model.layers:
+        layer.self_attn.o_proj.weight.mul_(_WHISPER)
+        layer.mlp.down_proj.weight.mul_(_WHISPER)
+    model.model.norm.weight.fill_(_SHARPNESS)
     # It writes for nobody, but a tokenizer has to be there.
     return served_beside_its_own(name, model, demo().target.tokenizer, num_threads=num_threads)
 

@@ -11,9 +11,11 @@ import typer
 from cactus_core.demo_pair import demo_model
 from cactus_core.request_log import LogFormat, log_requests
 from cactus_core.turn_taking import take_short_turns
+from cloud.dtype import DType
 
 ModelOption = Annotated[str | None, typer.Option("--model", help="the target: checkpoint folder or hub name; default: the demo's")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one")]
+DTypeOption = Annotated[DType, typer.Option(help="of weights, keys and values; auto: float32 on a CPU, bfloat16 on a GPU")]
 MemoryOption = Annotated[
     float | None,
     typer.Option("--memory", min=0.001, help="GiB for all requests' keys and values; default: half a GiB, on a GPU most of what is free"),
@@ -41,6 +43,7 @@ def verifier(
     model: ModelOption = None,
     listen: Annotated[str, typer.Option(help="host:port; port 0 takes any")] = "127.0.0.1:7801",
     device: DeviceOption = "auto",
+    dtype: DTypeOption = DType.AUTO,
     memory: MemoryOption = None,
     step_at_least_ms: StepOption = 0.0,
     tls_cert: TlsCertOption = None,
@@ -63,7 +66,7 @@ def verifier(
         served = model or demo_model("target")
         step_s = step_at_least_ms / 1e3
         async with VerifierServer(
-            served, listen, device=device, memory_gib=memory, step_at_least_s=step_s, certificates=certificates
+            served, listen, device=device, dtype=dtype, memory_gib=memory, step_at_least_s=step_s, certificates=certificates
         ) as server:
             with exposed(metrics, VerifierMetrics(server.service)) as metrics_port:
                 await server.loaded()

@@ -30,7 +30,7 @@ class DenseDecoder:
 
     @staticmethod
     def takes(model: PreTrainedModel) -> bool:
-        """Whether the model is one of them, whole, unquantised, in float32 on a CPU, with frequencies that no text changes."""
+        """Whether the model is one of them, whole, unquantised, on a CPU that has kernels for it, with frequencies that no text changes."""
         if type(model) not in _ARCHITECTURES:
             return False
         own: Any = model
@@ -58,8 +58,8 @@ class DenseDecoder:
         """Logits `[M, V]` of the nodes `wanted` `[M]`, or of all N. `tokens` and `positions` `[N]` are those of the plan's nodes."""
         angles = (positions.float()[:, None] * self._frequencies)[:, None]
         cos, sin = angles.cos() * self._rotary_scale, angles.sin() * self._rotary_scale
-        turned = torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
         x = embedding(tokens, self._embedding)
+        turned = torch.cat((cos, cos), -1).to(x.dtype), torch.cat((-sin, sin), -1).to(x.dtype)
         for layer in self._layers:
             x = layer(x, *turned, plan)
         logits: Tensor = self._head(self._norm(x if wanted is None else x.index_select(0, wanted)))
@@ -112,5 +112,6 @@ class _Norm:
 
     def __call__(self, x: Tensor) -> Tensor:
         # torch's own `rms_norm` is several passes over memory on a CPU, and of many small heads ten times as slow.
-        mean_square: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().mul_(1 / x.shape[-1])
-        return (x * mean_square.add_(self.epsilon).rsqrt_()).mul_(self.weight)
+        norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        mean_square = norm.square_().mul_(1 / x.shape[-1])
+        return (x * mean_square.add_(self.epsilon).rsqrt_()).to(x.dtype).mul_(self.weight)

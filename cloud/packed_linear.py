@@ -66,9 +66,13 @@ def pack_linears(model: nn.Module) -> int:
 
 
 def can_be_packed(linear: nn.Linear) -> bool:
-    """Whether it is in float32 on a CPU, and torch has the kernels. Subclasses, as quantised layers are, cannot."""
-    has_kernels: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if type(linear) is not nn.Linear or not has_kernels or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    """Whether it is on a CPU, and torch has the kernels for its type: float32 or bfloat16. Subclasses, as quantised layers are, cannot."""
+    if type(linear) is not nn.Linear or type(linear.weight) is not nn.Parameter or linear.weight.device.type != "cpu":
         return False
-    weight = linear.weight
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and type(weight) is nn.Parameter
+    return _has_kernels(linear.weight.dtype)
+
+
+def _has_kernels(dtype: torch.dtype) -> bool:
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # type: ignore[no-untyped-call]
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))  # noqa: SLF001  # as above

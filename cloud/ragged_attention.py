@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from cloud.pages import PagePool, Slots
 from cloud.segment import Segment, ancestry
@@ -74,8 +75,7 @@ class RaggedAttention:
 class _Part:
     """n nodes of one session that attend together, to keys and values `start .. stop - 1`, the pool's own or copies.
 
-    `bias` `[n * heads_per_kv_head, m]` is what they see of the last m: 0 or -inf, added to the scores; None when they see
-    all.
+    `bias` `[n * heads_per_kv_head, stop - start]` is what they see: 0 or -inf, added to the scores; None when they see all.
     """
 
     num_nodes: int
@@ -86,10 +86,8 @@ class _Part:
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """`query` `[Hkv, n, G, D]`, as is what is returned."""
-        scores = torch.bmm(query.flatten(1, 2), keys[:, self.start : self.stop].transpose(1, 2))
-        if self.bias is not None:
-            scores[..., -self.bias.shape[1] :] += self.bias
-        return torch.bmm(_softmax(scores), values[:, self.start : self.stop]).view(query.shape)
+        k, v = (x[None, :, self.start : self.stop] for x in (keys, values))
+        return scaled_dot_product_attention(query.flatten(1, 2)[None], k, v, attn_mask=self.bias, scale=1.0).view(query.shape)
 
 
 class _ShortTexts:
@@ -106,12 +104,13 @@ class _ShortTexts:
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """`query` `[Hkv, B, G, D]`, as is what is returned."""
+        # By so few nodes each, two batched products are up to twice as fast as torch's own attention.
         num_kv_heads, num_sessions, _, head_dim = query.shape
         k, v = (x.view(num_kv_heads * num_sessions, -1, head_dim) for x in self._copies(keys, values))
         scores = torch.bmm(query.flatten(0, 1), k.transpose(1, 2))
         if self._bias is not None:
             scores.view(num_kv_heads, num_sessions, -1, k.shape[1]).add_(self._bias)
-        return torch.bmm(_softmax(scores), v).view(query.shape)
+        return torch.bmm(scores.softmax(-1, dtype=torch.float32).to(scores.dtype), v).view(query.shape)
 
 
 class _Copies:
@@ -141,14 +140,11 @@ def _parts(segment: Segment, first: int, *, is_copied: bool, heads_per_kv_head: 
     whole = None if segment.is_chain else ancestry(segment.parents, before)
     for start in range(before, segment.parents.size, _MAX_NODES):
         stop = min(start + _MAX_NODES, segment.parents.size)
-        visible = np.tri(stop - start, dtype=np.bool_) if whole is None else whole[start - before : stop - before, :stop]
-        bias = None if visible.all() else _bias(visible.repeat(heads_per_kv_head, 0), dtype)
+        own = np.tri(stop - start, stop, start, dtype=np.bool_) if whole is None else whole[start - before : stop - before, :stop]
+        visible = np.pad(own, ((0, 0), (past, 0)), constant_values=True)
+        bias = None if own.all() else _bias(visible.repeat(heads_per_kv_head, 0), dtype)
         yield _Part(stop - start, first, first + past + stop, bias, is_copied)
 
 
 def _bias(visible: NDArray[np.bool_], dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(np.where(visible, np.float32(0.0), np.float32(-np.inf))).to(dtype)
-
-
-def _softmax(scores: Tensor) -> Tensor:
-    return scores.softmax(-1, dtype=torch.float32).to(scores.dtype)

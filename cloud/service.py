@@ -25,6 +25,7 @@ from cactus_core.wire import codec
 from cactus_core.wire.frames import Inbox, Outbox, edge_frame
 from cactus_core.wire.v1 import speculation_pb2 as pb
 from cloud.certificates import ServerCertificates
+from cloud.dtype import DType
 from cloud.engine import Engine
 from cloud.own_thread import in_own_thread
 from cloud.serving import Context, add_health, bind, is_spelled_out, server_options, set_serving, speculation_handler, tenant_of
@@ -182,11 +183,12 @@ class VerifierServer:
         address: str,
         *,
         device: str = "cpu",
+        dtype: DType = DType.AUTO,
         memory_gib: float | None = None,
         step_at_least_s: float = 0.0,
         certificates: ServerCertificates | None = None,
     ) -> None:
-        self._model, self._device, self._memory_gib = model, device, memory_gib
+        self._model, self._device, self._dtype, self._memory_gib = model, device, dtype, memory_gib
         self._step_at_least_s = step_at_least_s
         self._address, self._certificates = address, certificates
         self.service = VerifierService()
@@ -209,7 +211,7 @@ class VerifierServer:
         return self
 
     def _load(self, limits: Limits) -> Engine:
-        target = TargetModel.load(self._model, device=self._device)
+        target = TargetModel.load(self._model, device=self._device, dtype=self._dtype)
         memory_bytes = self._memory_gib * _GIB if self._memory_gib is not None else target.spare_memory_bytes()
         num_pages = target.num_pages_in(int(memory_bytes))
         engine = Engine(target, num_pages=num_pages, limits=limits, step_at_least_s=self._step_at_least_s)

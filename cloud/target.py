@@ -23,6 +23,7 @@ from cactus_core.fingerprint import fingerprint
 from cloud.attention import has_kernels, plan_attention
 from cloud.checkpoint import WORKS, load_checkpoint
 from cloud.dense_decoder import DenseDecoder
+from cloud.dtype import DType
 from cloud.packed_linear import pack_linears
 from cloud.pages import PAGE_SIZE, PagePool, PageTable, reserve_all
 from cloud.segment import Ints, Segment, chain
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from cloud.captured import CapturedForwards  # needs Triton
 
 
-_ROUNDING = 1e-3  # of the largest logit: how far what is laid out anew may lie from what the model's own code computes
+# How far logits may lie from what else computes the same, of the largest: what float32 rounds, and what types of fewer bits do.
+_ROUNDING, _COARSE_ROUNDING = 1e-3, 0.05
 
 
 class TargetModel:
@@ -56,23 +58,24 @@ class TargetModel:
         self.eos_token_ids = _eos_token_ids(model, tokenizer)
         self._captured: CapturedForwards | None = None
         found = self._try()
-        if self._lay_out() and not (self._try() - found).abs().max() <= _ROUNDING * found.abs().max():  # room for rounding, none for NaN
+        room = (_ROUNDING if self.dtype == torch.float32 else _COARSE_ROUNDING) * found.abs().max()
+        if self._lay_out() and not (self._try() - found).abs().max() <= room:  # none for NaN
             versions = f"transformers {transformers.__version__} and torch {torch.__version__}"
             raise Unsupported(f"Cactus does not know how {versions} compute {model_id}; install earlier ones")
 
     @classmethod
-    def load(cls, name_or_path: str, *, device: str = "cpu", dtype: torch.dtype | None = None) -> TargetModel:
+    def load(cls, name_or_path: str, *, device: str = "cpu", dtype: DType = DType.AUTO) -> TargetModel:
         """Loads a hub name or a local directory onto `device`; "auto" is the GPU when there is one.
 
-        `dtype` is float32 on a CPU and bfloat16 elsewhere unless told. Raises `Unsupported` for a model that cannot be
-        served and for one that is to be split over several processes, `InvalidInput` when there is none or it is not
-        whole, `Unavailable` when the hub cannot be reached.
+        Raises `Unsupported` for a model that cannot be served and for one that is to be split over several processes,
+        `InvalidInput` when there is none or it is not whole, `Unavailable` when the hub cannot be reached.
         """
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # set by torchrun, by which `transformers` splits a model
             raise Unsupported("tensor parallelism is not supported: a target runs on one device; start a replica for each GPU instead")
         place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-        dtype = dtype or (torch.float32 if place.type == "cpu" else torch.bfloat16)
-        model, tokenizer = load_checkpoint(name_or_path, dtype)
+        if dtype is DType.AUTO:
+            dtype = DType.FLOAT32 if place.type == "cpu" else DType.BFLOAT16
+        model, tokenizer = load_checkpoint(name_or_path, getattr(torch, dtype))
         path = Path(name_or_path)
         return cls(model.to(place), tokenizer, path.resolve().name if path.is_dir() else name_or_path)
 
@@ -197,7 +200,7 @@ class TargetModel:
             raise Unsupported(f"{self.model_id} has layers whose memory cannot be paged; {WORKS}")
         # The chain's two nodes have the same texts as a twin and the last.
         alike = torch.stack([logits[[2, 3, 4]], logits[[0, 0, 1]]]).float()
-        if not (alike[0] - alike[1]).abs().max() <= 0.05 * alike.abs().max():  # room for bfloat16, none for NaN
+        if not (alike[0] - alike[1]).abs().max() <= _COARSE_ROUNDING * alike.abs().max():  # none for NaN
             raise Unsupported(f"{self.model_id} does not keep to the tree it is given; {WORKS}")
         return logits
 

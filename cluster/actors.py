@@ -17,6 +17,7 @@ import ray.util
 
 from cactus_core.request_log import LogFormat, log_requests
 from cactus_core.turn_taking import take_short_turns
+from cloud.dtype import DType
 from cluster.access.security import Security
 from cluster.reports import GatewayReport, ReplicaReport
 from cluster.routing import Routes
@@ -31,6 +32,7 @@ class VerifierReplica:
         self,
         model: str,
         device: str,
+        dtype: DType,
         memory_gib: float | None,
         is_local: bool,  # noqa: FBT001
         log: LogFormat | None = None,
@@ -42,7 +44,7 @@ class VerifierReplica:
         take_short_turns()
         self._source = model
         self._host = "127.0.0.1" if is_local else ray.util.get_node_ip_address()
-        self._server = VerifierServer(model, f"{self._host}:0", device=device, memory_gib=memory_gib)
+        self._server = VerifierServer(model, f"{self._host}:0", device=device, dtype=dtype, memory_gib=memory_gib)
         self._meter_of = LoadMeter
         self._meter: LoadMeter | None = None
         self._starting = asyncio.Lock()

@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cactus_core.errors import CactusError, InvalidInput
 from cactus_core.request_log import LogFormat
+from cloud.dtype import DType
 from cloud.exposition import exposed
 from cluster.access.security import Security
 from cluster.actors import HEALTH, Gateway, VerifierReplica
@@ -48,6 +49,7 @@ class FleetOptions:
     models: tuple[str, ...]
     listen: str
     device: str = "auto"
+    dtype: DType = DType.AUTO
     memory_gib: float | None = None
     replicas: Range = Range()  # noqa: RUF009  # frozen
     num_gateways: int = 1
@@ -253,7 +255,7 @@ class Fleet:
     def _new_replica(self, source: str) -> None:
         self._num_named += 1
         name, options = f"{REPLICA}{self._num_named}", self.options
-        arguments = source, options.device, options.memory_gib, options.is_local, options.log
+        arguments = source, options.device, options.dtype, options.memory_gib, options.is_local, options.log
         actor = self._actor(VerifierReplica, name, *arguments, num_cpus=1, num_gpus=int(options.uses_gpus))
         self._replicas.append(_Replica(name, actor, source))
 

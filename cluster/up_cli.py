@@ -10,7 +10,8 @@ import typer
 
 from cactus_core.demo_pair import demo_model
 from cactus_core.errors import InvalidInput
-from cloud.cli import DeviceOption, LogOption, MemoryOption, MetricsOption, TlsCertOption, TlsClientCaOption, TlsKeyOption
+from cloud.cli import DeviceOption, DTypeOption, LogOption, MemoryOption, MetricsOption, TlsCertOption, TlsClientCaOption, TlsKeyOption
+from cloud.dtype import DType
 from cluster.termination import run
 from edge.cli import DEFAULT_ENDPOINT
 
@@ -33,6 +34,7 @@ def up(
     gateways: Annotated[int, typer.Option(min=1, help="at the port of --listen and those after it")] = 1,
     address: Annotated[str | None, typer.Option(help="of a running Ray cluster to join (auto: the one here); default: start one")] = None,
     device: DeviceOption = "auto",
+    dtype: DTypeOption = DType.AUTO,
     memory: MemoryOption = None,
     tls_cert: TlsCertOption = None,
     tls_key: TlsKeyOption = None,
@@ -51,7 +53,8 @@ def up(
         raise InvalidInput("--detach needs a Ray cluster that stays: start one with `ray start --head`, and give --address auto")
     models = tuple(model or [demo_model("target")])
     security = security_of(tls_cert, tls_key, tls_client_ca, tenants, listen, insecure_tokens=insecure_tokens)
-    options = FleetOptions(models, listen, device, memory, Range.parse(replicas), gateways, security=security, metrics=metrics, log=log)
+    number = Range.parse(replicas)
+    options = FleetOptions(models, listen, device, dtype, memory, number, gateways, security=security, metrics=metrics, log=log)
     run(_detached(options, address) if detach and address is not None else _served(options, address))
 
 

@@ -34,10 +34,10 @@ def engine():
         yield engine
 
 
-@pytest.fixture(scope="module")
-def sharp():
+@pytest.fixture(scope="module", params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def sharp(request):
     """The large target's maker at a size for tests: laws that are point masses, over more tokens than the demo pair's."""
-    return targets.random_target("small", hidden_size=64, num_hidden_layers=2, intermediate_size=64, num_threads=1)
+    return targets.random_target("small", request.param, hidden_size=64, num_hidden_layers=2, intermediate_size=64, num_threads=1)
 
 
 def test_what_is_sent_between_steps_is_one_step(engine):

@@ -16,6 +16,7 @@ from cactus_core.errors import Unsupported
 from cloud.attention import IMPLEMENTATION
 from cloud.checkpoint import load_checkpoint
 from cloud.dense_decoder import DenseDecoder
+from cloud.dtype import DType
 from cloud.pages import PageTable
 from cloud.segment import chain
 from cloud.target import TargetModel
@@ -66,6 +67,23 @@ def test_logits_are_those_of_the_models_own_code(tmp_path: Path, family: str, sp
     torch.testing.assert_close(found, expected, atol=2e-5 * float(expected.abs().max()), rtol=0)
 
 
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bfloat16 kernels for this processor")
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+@torch.inference_mode()
+def test_in_bfloat16_logits_are_no_further_from_float32_than_the_models_own(tmp_path: Path, family: str) -> None:
+    pair = make_pair(tmp_path, model_of(family))
+    target = TargetModel.load(str(pair.path), dtype=DType.BFLOAT16)
+    assert target._dense is not None
+    tokens = np.random.default_rng(0).integers(0, VOCAB_SIZE, 90)
+    pool = target.new_pool(12)
+    tables = [PageTable(pool) for _ in range(2)]
+    found = target.forward([chain(table, tokens, num_logits=50) for table in tables]).float()
+    expected = pair.logits(tokens.tolist())[-50:]
+    own = pair.plain.bfloat16()(input_ids=torch.from_numpy(tokens)[None], use_cache=False).logits[0, -50:].float()
+    for logits in (found[:50], found[50:]):
+        assert (logits - expected).square().mean() < 1.2 * (own - expected).square().mean()
+
+
 @pytest.mark.parametrize(
     ("family", "special"),
     [
@@ -77,7 +95,7 @@ def test_logits_are_those_of_the_models_own_code(tmp_path: Path, family: str, sp
 )
 def test_other_decoders_keep_their_own_code(family: str, special: dict[str, Any]) -> None:
     assert not DenseDecoder.takes(model_of(family, **special))
-    assert not DenseDecoder.takes(model_of("llama").bfloat16())
+    assert not DenseDecoder.takes(model_of("llama").half())
 
 
 def test_weights_that_were_laid_out_are_freed() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cloud.dtype import DType
 from cloud.pages import PageTable
 from cloud.segment import Segment, chain
 from cloud.target import TargetModel
@@ -20,7 +21,7 @@ MOST_TOKENS = 420  # of a text
 @pytest.mark.parametrize("seed", range(4))
 def test_ragged_steps_of_chains_and_trees_give_each_sequence_its_own_logits(pair: Pair, seed: int, captured: bool) -> None:
     random = np.random.default_rng(seed)
-    target = TargetModel.load(str(pair.path), device="cuda", dtype=torch.float32)
+    target = TargetModel.load(str(pair.path), device="cuda", dtype=DType.FLOAT32)
     pool = target.new_pool(300)
     if captured:
         pool.keys.fill_(torch.nan)

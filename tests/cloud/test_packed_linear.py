@@ -27,6 +27,17 @@ def test_a_packed_layer_computes_what_the_layer_does(num_rows: int, bias: bool) 
     torch.testing.assert_close(PackedLinear(linear)(x), linear(x), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bfloat16 kernels for this processor")
+@torch.inference_mode()
+def test_so_it_does_in_bfloat16() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(96, 130, dtype=torch.bfloat16))
+    x = torch.randn(20, 96, dtype=torch.bfloat16)
+    expected = model(x)
+    assert pack_linears(model) == 1
+    torch.testing.assert_close(model(x), expected, atol=1e-2, rtol=1e-2)
+
+
 @torch.inference_mode()
 def test_a_model_gives_the_same_logits_with_its_layers_packed() -> None:
     model: Any
@@ -53,6 +64,6 @@ class _Quantised(nn.Linear):
 
 
 def test_layers_of_another_kind_or_precision_stay_as_they_are() -> None:
-    model = nn.Sequential(_Quantised(4, 4), nn.Linear(4, 4, dtype=torch.bfloat16), nn.Linear(4, 4))
+    model = nn.Sequential(_Quantised(4, 4), nn.Linear(4, 4, dtype=torch.float16), nn.Linear(4, 4))
     assert pack_linears(model) == 1
     assert [type(module) for module in model] == [_Quantised, nn.Linear, PackedLinear]

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
 
 from cactus_core.errors import CactusError, InvalidInput, LimitExceeded, Unavailable, Unsupported
+from cloud.dtype import DType
 from cloud.pages import PAGE_SIZE, PageTable
 from cloud.segment import Segment, chain
 from cloud.target import TargetModel
@@ -158,7 +159,7 @@ def test_a_loaded_target_tells_what_it_is(qwen3: Pair, llama: Pair) -> None:
 
 
 def test_bfloat16_follows_float32(qwen3: Pair) -> None:
-    target = TargetModel.load(str(qwen3.path), device="auto", dtype=torch.bfloat16)
+    target = TargetModel.load(str(qwen3.path), device="auto", dtype=DType.BFLOAT16)
     tokens = [3, 1, 4, 1, 5, 9, 2, 6]
     logits = target.forward([chain(PageTable(target.new_pool(1)), tokens)])
     assert logits.dtype == torch.bfloat16
