@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import takewhile
 
 from cactus_core.errors import LimitExceeded
@@ -57,14 +57,16 @@ class Residency:
     def num_due(self, waiting: Collection[Session]) -> int:
         """The tokens of the smallest work that an idle session's edge may send at any moment, by what it sent last; 0 without any."""
         since = time.monotonic() - _DUE_S
-        due = (s for s in self._sessions if s not in waiting and s.last_answered > since and not s.is_complete)
-        return min((session.last_size for session in due if session.last_size <= SMALL), default=0)
+        return min((session.last_size for session in self._idle_and_small(waiting) if session.last_answered > since), default=0)
 
     def next_back(self, waiting: Collection[Session]) -> float:
         """When the first of the idle sessions' edges with small work is expected back, by how long each was away the last time."""
         now = time.monotonic()
-        idle = (s for s in self._sessions if s not in waiting and not s.is_complete and s.last_size <= SMALL)
-        return min((back for session in idle if (back := session.last_answered + session.away_s) > now), default=math.inf)
+        expected = (session.last_answered + session.away_s for session in self._idle_and_small(waiting))
+        return min((back for back in expected if back > now), default=math.inf)
+
+    def _idle_and_small(self, waiting: Collection[Session]) -> Iterator[Session]:
+        return (s for s in self._sessions if s not in waiting and not s.is_complete and s.last_size <= SMALL)
 
     def oldest_of(self, sessions: Collection[Session]) -> Session:
         return next(session for session in self._sessions if session in sessions)

@@ -2,7 +2,6 @@
 
 import pytest
 
-from cactus_core.errors import InvalidInput
 from cloud.dtype import DType
 from cloud.service import VerifierServer
 from cloud.target import TargetModel
@@ -25,6 +24,6 @@ async def test_texts_are_written_in_bfloat16(small_pair, way):
 
 
 async def test_the_command_line_takes_the_type(small_pair):
-    async with process_of("verifier", "--model", str(small_pair.target), "--device", "cpu", "--dtype", "bfloat16") as (_, address):
-        async with Endpoint(address) as endpoint:
-            assert len(ids(await complete(client_of(endpoint, small_pair, None)))) == NUM_TOKENS
+    verb = "verifier", "--model", str(small_pair.target), "--device", "cpu", "--dtype", "bfloat16"
+    async with process_of(*verb) as (_, address), Endpoint(address) as endpoint:
+        assert len(ids(await complete(client_of(endpoint, small_pair, None)))) == NUM_TOKENS
