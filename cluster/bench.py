@@ -26,7 +26,7 @@ class Benchmark(Protocol):
     """What a module of the group offers."""
 
     def run(self, *, quick: bool) -> Figures:
-        """Measures: within 50 s on two cores when `quick`, within 15 minutes otherwise."""
+        """Measures: within 50 s on two cores when `quick`, within half an hour otherwise."""
 
     def show(self, figures: Figures) -> None:
         """Prints what was found."""
@@ -36,7 +36,7 @@ class Benchmark(Protocol):
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="abuse, acceptance, faults, gpu, link, load, plan, quality, serve or verifier")],
+    name: Annotated[str, typer.Argument(help="abuse, acceptance, faults, gpu, link, load, plan, quality, serve, tuner or verifier")],
     quick: Annotated[bool, typer.Option("--quick", help="a look within a minute: wide intervals, fewer cases")] = False,  # noqa: FBT002  # a flag
     json_file: Annotated[Path | None, typer.Option("--json", help="write the figures to this file")] = None,
     target: Annotated[str | None, typer.Option(help="of quality: another target than the demo's; goes with --draft")] = None,

@@ -19,8 +19,8 @@ import numpy as np
 
 from edge.tuning.foretold import Foretold
 
-_MOST_DRAFTS = 96
-_MOST_TOKENS = 256  # what is drafted well changes along a text
+_MOST_DRAFTS = 144
+_MOST_TOKENS = 384  # what is drafted well changes along a text; what is known of a short one is luck
 _MOST_TYPICAL = 16  # tokens that one draft may stand for
 
 

@@ -2,29 +2,21 @@
 
 import math
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.virtual_stream import World, run_in_virtual_time
 from edge.tuning.plan import DEEPEST, TreePlan
 from edge.tuning.replay import streaming, waiting
 from edge.tuning.tree_tuner import TreeTuner
-from tests.edge.tuning.simulated_stream import World, run
 
 STEP_S, NUM_NODES = 0.03, 32
 
 
 def reach_of(world, num_tokens):
     """Of each position, by the world's own rule."""
-    qualities = world.qualities(num_tokens)
-    found = []
-    for position in range(num_tokens):
-        places = []
-        for cost in np.cumprod(1.0 / qualities[position : position + DEEPEST]):
-            places.append(max(places[-1] + 1 if places else 0, int(cost) - 1))
-        found.append(sum(place < NUM_NODES for place in places))
-    return found
+    return [sum(place < NUM_NODES for place in path) for path in world.true_paths(num_tokens)]
 
 
 def world(round_trip_s, draft_s, mean_q, seed):
@@ -36,7 +28,7 @@ def world(round_trip_s, draft_s, mean_q, seed):
 def test_streaming_is_what_a_drafter_quicker_than_a_step_brings(round_trip_s, late, mean_q):
     """The drafter begins as a decision comes, and its tree is read by the first step that begins after it came."""
     asked = world(round_trip_s, 0.01, mean_q, 3)
-    made = run(asked, TreeTuner(fixed=TreePlan(NUM_NODES, DEEPEST, 0.0)), 800)
+    made = run_in_virtual_time(asked, TreeTuner(fixed=TreePlan(NUM_NODES, DEEPEST, 0.0)), 800)
     assert streaming(reach_of(asked, 800), late, 1).num_steps == pytest.approx(made.num_steps, rel=0.01)
 
 
@@ -44,7 +36,7 @@ def test_streaming_is_what_a_drafter_quicker_than_a_step_brings(round_trip_s, la
 @pytest.mark.parametrize("round_trip_s", [0.001, 0.041])
 def test_waiting_is_what_a_cloud_that_waits_brings(round_trip_s, mean_q):
     asked = world(round_trip_s, 0.01, mean_q, 3)
-    made = run(asked, TreeTuner(fixed=TreePlan(NUM_NODES, DEEPEST, math.inf)), 800)
+    made = run_in_virtual_time(asked, TreeTuner(fixed=TreePlan(NUM_NODES, DEEPEST, math.inf)), 800)
     assert waiting(reach_of(asked, 800)).num_steps == pytest.approx(made.num_steps, rel=0.05)  # the first trees come late
 
 

@@ -11,12 +11,12 @@ from functools import cache
 import numpy as np
 import pytest
 
+from benchmarks.virtual_stream import World, run_in_virtual_time
 from cactus_core.coupled import CoupledTree
 from edge.tuning.forecasting import SIZES, DeviceProfile, Objective
 from edge.tuning.foretold import Foretold
 from edge.tuning.plan import DEEPEST, OFF, TreePlan
 from edge.tuning.tree_tuner import TreeTuner
-from tests.edge.tuning.simulated_stream import World, run
 
 NUM_TOKENS = 600
 STEPS = {"slow": lambda num_nodes: 0.03, "cheap": lambda num_nodes: 0.0055 + 0.0003 * num_nodes}
@@ -38,7 +38,7 @@ def plans(sizes):
 
 @cache
 def fixed_run(step, round_trip_s, mean_q, seed, plan, num_tokens=NUM_TOKENS):
-    return run(world(step, round_trip_s, mean_q, seed), TreeTuner(fixed=plan), num_tokens)
+    return run_in_virtual_time(world(step, round_trip_s, mean_q, seed), TreeTuner(fixed=plan), num_tokens)
 
 
 def best_plan(step, round_trip_s, mean_q, seed, sizes):
@@ -47,7 +47,7 @@ def best_plan(step, round_trip_s, mean_q, seed, sizes):
 
 def check(step, round_trip_s, mean_q, seed, sizes):
     asked = step, round_trip_s, mean_q, seed
-    tuned = run(world(*asked), TreeTuner(), NUM_TOKENS)
+    tuned = run_in_virtual_time(world(*asked), TreeTuner(), NUM_TOKENS)
     assert tuned.pace() >= 0.97 * fixed_run(*asked, OFF).pace()
     half = NUM_TOKENS // 2
     assert tuned.pace(half) >= 0.88 * fixed_run(*asked, best_plan(*asked, sizes)).pace(half)
@@ -72,16 +72,16 @@ def test_the_pace_is_near_the_best_of_all_plans(step, round_trip_s, mean_q, seed
 def test_a_useless_drafter_costs_next_to_nothing_and_ends_off(step):
     for round_trip_s in ROUND_TRIPS_S:
         tuner = TreeTuner()
-        tuned = run(world(step, round_trip_s, USELESS), tuner, NUM_TOKENS)
+        tuned = run_in_virtual_time(world(step, round_trip_s, USELESS), tuner, NUM_TOKENS)
         assert tuned.pace() >= 0.97 / STEPS[step](0)
         assert tuner.current.mode == "off"
 
 
 def after_a_step(step, mean_q, seed):
     """The pace over 200 tokens, from 20 decisions after the round trip went from 10 to 90 ms; the best fixed plan's over the same."""
-    steps_at = 300 / run(world(step, 0.01, mean_q, seed), TreeTuner(), 300).pace()
+    steps_at = 300 / run_in_virtual_time(world(step, 0.01, mean_q, seed), TreeTuner(), 300).pace()
     stepped = World(lambda now: 0.01 if now < steps_at else 0.09, STEPS[step], draft_s, mean_q, seed)
-    tuned = run(stepped, TreeTuner(), 2 * NUM_TOKENS)
+    tuned = run_in_virtual_time(stepped, TreeTuner(), 2 * NUM_TOKENS)
     settled = sorted({time for time in tuned.times if time > steps_at})[20]
     first = tuned.times.index(settled)
     plan = best_plan(step, 0.09, mean_q, seed, (16, 32, 48, 96))
@@ -104,7 +104,7 @@ def test_whatever_the_drafter_a_longer_round_trip_is_answered(step, mean_q, seed
 
 def learnt(*, objective=Objective.LATENCY, device=None, fixed=None, step="slow", round_trip_s=0.01, mean_q=GOOD, num_tokens=300):
     tuner = TreeTuner(objective, device, fixed=fixed)
-    return tuner, run(world(step, round_trip_s, mean_q), tuner, num_tokens)
+    return tuner, run_in_virtual_time(world(step, round_trip_s, mean_q), tuner, num_tokens)
 
 
 def test_off_is_left_only_for_a_clear_gain():
@@ -120,7 +120,7 @@ def test_off_is_left_only_for_a_clear_gain():
 def test_probes_find_a_drafter_that_has_become_good():
     tuner, _ = learnt(step="slow", round_trip_s=0.01, mean_q=USELESS)
     assert tuner.current.mode == "off"
-    tuned = run(world("slow", 0.01, 0.8), tuner, 2 * NUM_TOKENS)
+    tuned = run_in_virtual_time(world("slow", 0.01, 0.8), tuner, 2 * NUM_TOKENS)
     assert tuned.modes(NUM_TOKENS) <= {"wait", "stream"}
 
 
@@ -128,7 +128,7 @@ def test_what_was_given_up_stays_off():
     tuner, _ = learnt()
     tuner.gave_up()
     assert tuner.current == OFF
-    tuned = run(world("slow", 0.01, GOOD), tuner, 300)
+    tuned = run_in_virtual_time(world("slow", 0.01, GOOD), tuner, 300)
     assert tuned.modes() == {"off"}
     assert not tuner.wants_probe
 
@@ -196,7 +196,7 @@ def test_cost_waits_over_a_long_link_where_latency_does_not():
 @pytest.mark.parametrize("round_trip_s", ROUND_TRIPS_S)
 def test_no_more_is_sent_than_may_be(round_trip_s):
     asked = "slow", round_trip_s, GOOD, 0
-    free, bounded, none = (run(world(*asked), TreeTuner(max_bytes_up=most), NUM_TOKENS) for most in (math.inf, 8.0, 0.0))
+    free, bounded, none = (run_in_virtual_time(world(*asked), TreeTuner(max_bytes_up=most), NUM_TOKENS) for most in (math.inf, 8.0, 0.0))
     plain = fixed_run(*asked, OFF)
     assert free.num_bytes_up > 1.2 * 8.0 * NUM_TOKENS
     assert bounded.num_bytes_up < 1.2 * 8.0 * NUM_TOKENS  # before it knows its bytes it sends some

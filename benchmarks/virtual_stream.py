@@ -1,32 +1,39 @@
 """A cloud, a link and a drafter in virtual time, for tuners: whatever they cost is given, and nothing is waited for.
 
-How well the drafter guesses is given by q, one number in (0, 1] a position: of a tree drafted at some base, the true path's k-th node is
-about the (1 / product of its q's)-th best. The cloud plays the protocol of proto/: the newest tree counts, from where the text now ends;
-with a wait the cloud holds, without one it decodes on. The edge does and tells its tuner what `edge.hinting` does and tells.
+How well the drafter guesses is given or recorded: where in a tree that is drafted at some base the nodes of the true path are. The cloud
+plays the protocol of proto/: the newest tree counts, from where the text now ends; with a wait the cloud holds, without one it decodes
+on. The edge does and tells its tuner what `edge.hinting` does and tells.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
 from cactus_core.coins import Floats
 from cactus_core.coupled import CoupledTree
 from edge.tuning.foretold import Foretold
-from edge.tuning.plan import TreePlan
+from edge.tuning.plan import DEEPEST, TreePlan
 from edge.tuning.tree_tuner import PROBED, TreeTuner
 
 _FRAME_BYTES, _NODE_BYTES, _BESIDES = 20, 2, 40  # of a tree: its frame, each node, and what goes with a message
+Places: TypeAlias = tuple[int, ...]  # of nodes in a tree, one below the other
+
 _TRUE = 1  # every token of the text; wrong guesses are other numbers
 
 
 @dataclass(frozen=True)
 class World:
-    """What things take, in seconds: a round trip by virtual time, a step by the nodes it reads, a draft by the nodes it has."""
+    """What things take, in seconds: a round trip by virtual time, a step by the nodes it reads, a draft by the nodes it has.
+
+    How well the drafter guesses is one number q in (0, 1] a position, of the mean `mean_q`: of a tree drafted at some base, the true path's
+    k-th node is about the (1 / product of its q's)-th best.
+    """
 
     round_trip_s: Callable[[float], float]
     step_s: Callable[[int], float]
@@ -38,6 +45,28 @@ class World:
         """`[num_tokens + 64]`: q of each position."""
         rng = np.random.default_rng(self.seed)
         return np.clip(rng.beta(3 * self.mean_q, 3 * (1 - self.mean_q), num_tokens + 64), 1e-3, 1.0)
+
+    def true_paths(self, num_tokens: int) -> Sequence[Places]:
+        """Of a tree drafted at each position, however large: the places of the true path's nodes."""
+        qualities = self.qualities(num_tokens)
+        return [self._true_path(qualities[base : base + DEEPEST]) for base in range(num_tokens)]
+
+    @staticmethod
+    def _true_path(qualities: Floats) -> Places:
+        places: list[int] = []
+        for cost in np.cumprod(1.0 / qualities):
+            places.append(max(places[-1] + 1 if places else 0, int(cost) - 1))
+        return tuple(places)
+
+
+@dataclass(frozen=True)
+class RecordedWorld(World):
+    """With true paths that were recorded, one for each position of a text."""
+
+    recorded: Sequence[Places] = ()
+
+    def true_paths(self, num_tokens: int) -> Sequence[Places]:
+        return self.recorded[:num_tokens]
 
 
 @dataclass
@@ -65,7 +94,7 @@ class _Tree:
 
     base: int = 0
     num_nodes: int = 0
-    places: tuple[int, ...] = ()
+    places: Places = ()
 
     def after(self, length: int) -> _Tree:
         """What of it follows a text of `length` true tokens: its nodes are shared out evenly among the depths down to the first at which
@@ -161,7 +190,7 @@ class _Cloud:
 class _Edge:
     def __init__(self, world: World, events: _Events, tuner: TreeTuner, num_tokens: int, result: Run) -> None:
         self._world, self._events, self._tuner, self._num_tokens, self._result = world, events, tuner, num_tokens, result
-        self._qualities = world.qualities(num_tokens)
+        self._true_paths = world.true_paths(num_tokens)
         self._cloud = _Cloud(world, events, num_tokens, result, self._on_the_way_down)
         self._length, self._last_base, self._is_drafting = 0, -1, False
         self._number, self._acknowledged, self._told_wait_s = 0, 0, 0.0
@@ -218,15 +247,9 @@ class _Edge:
         tree = _Tree(self._length, plan.num_nodes, self._places(plan))
         self._events.after(took_s, lambda: self._drafted(tree, took_s, is_probe=is_probe))
 
-    def _places(self, plan: TreePlan) -> tuple[int, ...]:
+    def _places(self, plan: TreePlan) -> Places:
         """Of the true path's nodes in a tree drafted where the text now ends, as far as they are in it."""
-        places: list[int] = []
-        for cost in np.cumprod(1.0 / self._qualities[self._length : self._length + plan.max_depth]):
-            place = max(places[-1] + 1 if places else 0, int(cost) - 1)
-            if place >= plan.num_nodes:
-                break
-            places.append(place)
-        return tuple(places)
+        return tuple(place for place in self._true_paths[self._length][: plan.max_depth] if place < plan.num_nodes)
 
     def _drafted(self, tree: _Tree, took_s: float, *, is_probe: bool) -> None:
         self._is_drafting = False
@@ -250,7 +273,7 @@ class _Edge:
         self._events.after(half_s, lambda: self._cloud.take(hint))
 
 
-def run(world: World, tuner: TreeTuner, num_tokens: int) -> Run:
+def run_in_virtual_time(world: World, tuner: TreeTuner, num_tokens: int) -> Run:
     """A text of `num_tokens`, to its end; `tuner` is told what an edge would tell it."""
     result, events = Run(), _Events()
     _Edge(world, events, tuner, num_tokens, result).start()
