@@ -42,5 +42,5 @@ def test_useless_drafts_are_left_off_whatever_the_link():
     texts, figures = [((),) * 96] * 3, Figures("tuner")
     for profile in ("near", "far"):
         tuner._compare(figures, tuner.Setting("as it is", profile, 1.0), texts, 1)
-        assert figures.value("speedup_vs_plain", profile=profile) > tuner.LEAST["speedup_vs_plain"]
-        assert figures.value("share_of_best_fixed", profile=profile, best="off") > 0.97
+        assert (figures.value("speedup_vs_plain", profile=profile) or 0.0) > tuner.LEAST["speedup_vs_plain"]
+        assert (figures.value("share_of_best_fixed", profile=profile) or 0.0) > 0.97
