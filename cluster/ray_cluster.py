@@ -6,11 +6,12 @@ Knows Ray; knows nothing of what its actors are.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +19,7 @@ from typing import Any
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
+import psutil
 import ray
 import ray.util
 from ray.exceptions import RayActorError, RayTaskError
@@ -25,6 +27,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from cactus_core.errors import CactusError, Unavailable
 
 _REACH_S = 5.0
+_GRACE_S = 3.0  # for what Ray started to end by itself
 _NAMESPACE = "cactus"  # where names of actors are those of one cluster, and no other program's
 
 
@@ -38,7 +41,9 @@ def connected(address: str | None, num_cpus: int | None = None) -> Iterator[None
         _init(address, num_cpus)
         yield
     finally:
+        started = _of_raylets() if address is None else []
         ray.shutdown()
+        _end(started)
 
 
 def _init(address: str | None, num_cpus: int | None) -> None:
@@ -62,6 +67,24 @@ def _init(address: str | None, num_cpus: int | None) -> None:
         raise KeyboardInterrupt from None
     finally:
         signal.signal(signal.SIGTERM, on_terminate)  # Ray sets its own, which would end us before what we started
+
+
+def _of_raylets() -> list[psutil.Process]:
+    """What the raylets that we started have started: workers and agents."""
+    found: list[psutil.Process] = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # gone meanwhile
+            found += child.children(recursive=True) if child.name() == "raylet" else []
+    return found
+
+
+def _end(processes: Sequence[psutil.Process]) -> None:
+    """Waits for those that end by themselves. An agent that its raylet's end meets while it starts asks for the cluster for minutes."""
+    _, left = psutil.wait_procs(processes, timeout=_GRACE_S)
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=_GRACE_S)
 
 
 def _reach(address: str | None) -> None:
