@@ -196,6 +196,7 @@ class Fleet:
                     replica.is_draining = replica.is_draining or replica.report.is_draining
                     if starting is not None and starting.done():
                         starting.result()  # raises where it could not be loaded
+                        starting = None  # it may be started again, and is then to be told again
                     elif starting is None and replica.load is None:
                         starting = asyncio.create_task(answers(replica.actor.serve.remote()))
                     replica.num_idle = replica.num_idle + 1 if self._has_drained(replica) else 0

@@ -131,6 +131,10 @@ async def test_a_drained_replica_goes_and_another_takes_its_place_while_texts_ar
             texts.add(tuple(ids(await complete(client_of(endpoint, small_pair)))))
     await gone
     assert len(texts) == 1
+    after = await asyncio.to_thread(fleet.wait_until_whole)
+    [another] = {part for part in after if part.startswith("replica")} - {*before}
+    os.kill(int(after[another]["pid"]), signal.SIGKILL)  # whoever took its place comes back as well
+    await asyncio.to_thread(fleet.wait_for, lambda parts: parts.get(another, {}).get("pid") not in {None, after[another]["pid"]})
     await asyncio.to_thread(fleet.wait_until_whole)
 
 
