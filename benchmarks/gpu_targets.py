@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, Qwen3Config
 from transformers.initialization import no_init_weights
 
-from benchmarks.targets import Served, demo, served_beside_its_own
+from benchmarks.targets import Served, demo, served_beside_its_own, whisper
 from cloud.attention import IMPLEMENTATION
 
 _COMMON = {"vocab_size": 151_936, "num_key_value_heads": 8, "head_dim": 128, "max_position_embeddings": 8192, "tie_word_embeddings": False}
@@ -23,7 +23,6 @@ SHAPES = {
     "Qwen3-0.6B": {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16},
 }
 _SPREAD = 0.02
-_WHISPER = 1e-3  # of what a layer adds, against what it would
 _SHARPNESS = 10.0  # of the logits: the next token is some hundreds of nats ahead
 
 
@@ -37,9 +36,7 @@ def shaped_as(name: str, *, device: str = "cuda", dtype: torch.dtype = torch.bfl
     torch.manual_seed(0)
     for weights in model.parameters():
         weights.fill_(1.0) if weights.ndim == 1 else weights.normal_(0.0, _SPREAD)
-    for layer in model.model.layers:
-        layer.self_attn.o_proj.weight.mul_(_WHISPER)
-        layer.mlp.down_proj.weight.mul_(_WHISPER)
+    whisper(model)
     model.lm_head.weight.copy_(model.model.embed_tokens.weight.roll(1, 0))
     model.model.norm.weight.fill_(_SHARPNESS)
     # It writes for nobody, but a tokenizer has to be there.

@@ -117,12 +117,18 @@ def random_target(name: str, dtype: torch.dtype = torch.float32, *, num_threads:
         row = weights.view(-1)
         for start in range(0, len(row), _NUM_RANDOM):
             row[start : start + _NUM_RANDOM] = numbers[: len(row) - start]
-    for layer in model.model.layers:
-        layer.self_attn.o_proj.weight.mul_(_WHISPER)
-        layer.mlp.down_proj.weight.mul_(_WHISPER)
+    whisper(model)
     model.model.norm.weight.fill_(_SHARPNESS)
     # It writes for nobody, but a tokenizer has to be there.
     return served_beside_its_own(name, model, demo().target.tokenizer, num_threads=num_threads)
+
+
+@torch.no_grad()
+def whisper(model: Any) -> None:
+    """What its layers add to the residual stream becomes too little to be seen, so that the last token alone says which is next."""
+    for layer in model.model.layers:
+        layer.self_attn.o_proj.weight.mul_(_WHISPER)
+        layer.mlp.down_proj.weight.mul_(_WHISPER)
 
 
 def served_beside_its_own(name: str, model: Any, tokenizer: Any, *, num_threads: int) -> Served:

@@ -21,8 +21,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from benchmarks.capacity import written
 from benchmarks.drafters import demo_drafter
-from benchmarks.lockstep import decoded, opened, running_engine
+from benchmarks.lockstep import running_engine
 from benchmarks.medians import add_median
 from benchmarks.prompts import PROMPTS
 from benchmarks.table import Table, interval, rows_of, write_into
@@ -32,8 +33,8 @@ from cactus_core.acceptance import Acceptance
 from cactus_core.rules import COUPLED
 from cluster.figures import Case, Figures
 from cluster.link_profile import PROFILES
+from cluster.planning.drafted_along import WrittenText, true_path
 from edge.tuning.forecasting import SIZES
-from edge.tuning.foretold import Foretold
 from edge.tuning.plan import DEEPEST, OFF, TreePlan
 from edge.tuning.tree_tuner import TreeTuner
 
@@ -94,30 +95,14 @@ def tables(figures: Figures) -> list[Table]:
 def recorded(numbers: Sequence[int], num_tokens: int, temperature: float, advance: Callable[[], None]) -> list[Text]:
     """The demo target's texts after these prompts, and how far the demo draft's trees come true at each place of them."""
     served, drafter, texts = demo(), demo_drafter(), []
-    for number in numbers:
-        prompt = served.target.tokenizer(PROMPTS[number % len(PROMPTS)]).input_ids
-        request = replace(
-            served.request(prompt, num_tokens, temperature=temperature, seed=number), acceptance=Acceptance(COUPLED), decode_alone=True
-        )
-        with served.threads(), running_engine(served.target, 64) as engine, opened(engine, [request]) as [session]:
-            decoded(engine, [session])
-            tokens = session.text
-        paths = []
-        for base in range(len(prompt), len(tokens)):
-            foretold = Foretold(
-                drafter.draft_tree(
-                    tokens[:base],
-                    num_nodes=SIZES[-1],
-                    max_depth=DEEPEST,
-                    params=request.sampling,
-                    seed=request.seed,
-                    num_prompt=len(prompt),
-                )
-            )
-            foretold.follow(tokens[base:])
-            paths.append(tuple(foretold.places))
-        texts.append(tuple(paths))
-        advance()
+    with served.threads(), running_engine(served.target, 64) as engine:
+        for number in numbers:
+            prompt = served.target.tokenizer(PROMPTS[number % len(PROMPTS)]).input_ids
+            request = served.request(prompt, num_tokens, temperature=temperature, seed=number)
+            [tokens] = written(engine, [replace(request, acceptance=Acceptance(COUPLED), decode_alone=True)], num_tokens)
+            text = WrittenText(tuple(tokens), len(prompt), request.sampling, number)
+            texts.append(tuple(tuple(true_path(drafter, text, base, SIZES[-1])) for base in range(len(prompt), len(tokens))))
+            advance()
     return texts
 
 

@@ -22,9 +22,9 @@ from edge.tuning.plan import DEEPEST, TreePlan
 from edge.tuning.tree_tuner import PROBED, TreeTuner
 
 _FRAME_BYTES, _NODE_BYTES, _BESIDES = 20, 2, 40  # of a tree: its frame, each node, and what goes with a message
-Places: TypeAlias = tuple[int, ...]  # of nodes in a tree, one below the other
-
 _TRUE = 1  # every token of the text; wrong guesses are other numbers
+
+Places: TypeAlias = tuple[int, ...]  # of nodes in a tree, one below the other
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,10 @@ class World:
     mean_q: float = 0.75
     seed: int = 0
 
-    def qualities(self, num_tokens: int) -> Floats:
-        """`[num_tokens + 64]`: q of each position."""
-        rng = np.random.default_rng(self.seed)
-        return np.clip(rng.beta(3 * self.mean_q, 3 * (1 - self.mean_q), num_tokens + 64), 1e-3, 1.0)
-
     def true_paths(self, num_tokens: int) -> Sequence[Places]:
         """Of a tree drafted at each position, however large: the places of the true path's nodes."""
-        qualities = self.qualities(num_tokens)
+        rng = np.random.default_rng(self.seed)
+        qualities = np.clip(rng.beta(3 * self.mean_q, 3 * (1 - self.mean_q), num_tokens + 64), 1e-3, 1.0)
         return [self._true_path(qualities[base : base + DEEPEST]) for base in range(num_tokens)]
 
     @staticmethod

@@ -43,7 +43,7 @@ class DraftedAlong:
         """Drafts along `text`. One of no more than 16 tokens tells nothing of reaches."""
         places = range(text.num_prompt, len(text.tokens) - _CUT)
         if places:
-            came_true = [_came_true(_tree(drafter, text, base, max(sizes)), text.tokens[base:]) for base in places]
+            came_true = [true_path(drafter, text, base, max(sizes)) for base in places]
             for size in sizes:
                 self.reach.setdefault(size, []).append([sum(place < size for place in nodes) for nodes in came_true])
         for size in sizes:
@@ -72,6 +72,11 @@ class DraftedAlong:
         """As `DeviceProfile` takes it: the median of the sizes'."""
         spreads = [pstdev(seconds) / fmean(seconds) for seconds in self.seconds.values() if seconds]
         return round(median(spreads), 3) if spreads else 0.0
+
+
+def true_path(drafter: Drafter, text: WrittenText, base: int, num_nodes: int) -> list[int]:
+    """Of a tree drafted at `base` of the text: the places of its nodes that came true, one below the other."""
+    return _came_true(_tree(drafter, text, base, num_nodes), text.tokens[base:])
 
 
 def _tree(drafter: Drafter, text: WrittenText, base: int, num_nodes: int) -> CoupledTree:
