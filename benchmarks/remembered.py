@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from cactus_core.block import Block
 from cactus_core.coins import Ints
@@ -49,8 +50,6 @@ class RememberedDrafter:
         self._known[key] = block, time.perf_counter() - started
         return block
 
-    def draft_tree(
-        self, text: Sequence[int] | Ints, *, num_nodes: int, max_depth: int, params: SamplingParams, seed: int, num_prompt: int = 0
-    ) -> CoupledTree:
+    def draft_tree(self, text: Sequence[int] | Ints, **asked: Any) -> CoupledTree:
         """As `Drafter.draft_tree`; trees are not remembered."""
-        return self._drafter.draft_tree(text, num_nodes=num_nodes, max_depth=max_depth, params=params, seed=seed, num_prompt=num_prompt)
+        return self._drafter.draft_tree(text, **asked)

@@ -16,6 +16,7 @@ from cactus_core.coupled import CoupledTree
 
 # G for tokens at positions, broadcast together: `partial(gumbel, seed)`.
 Noise = Callable[[Ints, Ints], Floats]
+_GROUP = 16  # columns of which the largest stands for all: there is one of the best in most groups that have any
 
 
 def shares(weights: NDArray[np.floating], most: int) -> tuple[Ints, Floats]:
@@ -24,12 +25,24 @@ def shares(weights: NDArray[np.floating], most: int) -> tuple[Ints, Floats]:
     W is `most`, or S where that is less. No row may be -inf throughout; a column of -inf has no share.
     """
     weights = weights - weights.max(-1, keepdims=True)
-    best = np.argpartition(weights, -most, axis=-1)[:, -most:] if most < weights.shape[1] else np.arange(weights.shape[1])[None]
-    of_best = weights[np.arange(len(weights))[:, None], best]
-    order = np.argsort(-of_best, axis=-1, kind="stable")
-    rows = np.arange(len(weights))[:, None]
     total = np.log(np.exp(weights).sum(-1, keepdims=True, dtype=np.float64))
-    return np.broadcast_to(best, order.shape)[rows, order], of_best[rows, order] - total
+    num_rows, num_columns = weights.shape
+    at = np.flatnonzero(weights >= _least(weights, most))
+    rows, of_those = at // num_columns, weights.ravel()[at]
+    order = np.lexsort((-of_those, rows))
+    first = np.searchsorted(rows, np.arange(num_rows))
+    best = order[first[:, None] + np.arange(min(most, num_columns))]
+    return (at % num_columns)[best], of_those[best] - total
+
+
+def _least(weights: NDArray[np.floating], most: int) -> NDArray[np.floating]:
+    """`[M, 1]`: what the best `most` columns of each row reach, and few others. To look for those alone takes several times as long."""
+    num_rows, num_columns = weights.shape
+    num_groups = num_columns // _GROUP
+    if num_groups < most:
+        return np.asarray(weights.min(-1, keepdims=True))
+    heads = weights[:, : num_groups * _GROUP].reshape(num_rows, _GROUP, num_groups).max(1)
+    return np.asarray(np.partition(heads, -most, axis=-1)[:, -most, None])
 
 
 class TreeGrower:
@@ -109,6 +122,10 @@ class TreeGrower:
         self._depths = np.concatenate([self._depths, self._depths[parents] + 1])
         self._scores = np.concatenate([self._scores, scores[new]])
         self._is_expanded = np.concatenate([self._is_expanded, np.zeros(len(new), dtype=np.bool_)])
+
+    def reached(self, nodes: Ints) -> float:
+        """How many of `nodes` the target is expected to come by."""
+        return float(np.exp(self._scores[nodes + 1]).sum())
 
     def best(self) -> Ints:
         """The nodes of the tree in its order: the best first, so that its first nodes are always the best smaller tree."""

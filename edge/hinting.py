@@ -121,7 +121,7 @@ class _HintedStream:
         self._num_asked, self._num_read, self._is_probe = 0, 0, False  # of what is being drafted
         self._last_base = -1
         self.drafting: asyncio.Future[_Drafted] | None = None
-        self._thinker = drafter if ahead and isinstance(drafter, ThinksAhead) else None
+        self._thinker, self._ahead = drafter if isinstance(drafter, ThinksAhead) else None, ahead
         self._thinking: asyncio.Task[None] | None = None
         self._is_over = threading.Event()  # of this thinking
         self._round_trip_s = 0.0  # the last one measured
@@ -139,16 +139,19 @@ class _HintedStream:
             self._num_asked, self._num_read = num_nodes, len(self._text) - max(self._last_base, 0)
             self._last_base = len(self._text)
             self._is_over.set()
-            draft = partial(self._draft, list(self._text), num_nodes, depth)
+            draft = partial(self._draft, list(self._text), num_nodes, depth, is_awaited=planned.wait_s > 0.0)
+            thinking, self._thinking = self._thinking, None
             # A thread takes it up now; a task would only once this one waits.
-            self.drafting = _in_thread(draft) if self._thinking is None else asyncio.create_task(_after(self._thinking, draft))
-            self._thinking = None
+            if thinking is None or (thinking.done() and thinking.exception() is None):
+                self.drafting = _in_thread(draft)
+            else:
+                self.drafting = asyncio.create_task(_after(thinking, draft))
 
     def _room(self) -> int:
         """How many tokens may still come."""
         return len(self._request.prompt) + self._request.max_tokens - len(self._text)
 
-    def _draft(self, text: list[int], num_nodes: int, depth: int) -> _Drafted:
+    def _draft(self, text: list[int], num_nodes: int, depth: int, *, is_awaited: bool) -> _Drafted:
         """In a thread."""
         started, asked = time.monotonic(), self._request
         tree = self._drafter.draft_tree(
@@ -158,18 +161,20 @@ class _HintedStream:
             params=asked.sampling,
             seed=asked.seed,
             num_prompt=len(asked.prompt),
+            is_awaited=is_awaited,
         )
         return tree, time.monotonic() - started
 
     def start_thinking(self) -> None:
         """Ahead, once a tree was drafted for where the text now ends; until the next one is drafted."""
-        if self._round_trip_s < _NEAR_S:
-            return
         is_free = self.drafting is None and self._thinking is None and self._last_base == len(self._text)
-        planned = self._tuner.current.num_nodes
-        if self._thinker is not None and is_free and planned and self._room() > 1:
+        planned = self._tuner.current
+        if self._thinker is not None and is_free and planned.num_nodes and self._room() > 1:
+            num_nodes = _AHEAD * planned.num_nodes if self._ahead and self._round_trip_s >= _NEAR_S else 0
+            if num_nodes == 0 and planned.wait_s == 0.0:
+                return  # what takes no run gains next to nothing, but where the next tree is waited for
             self._is_over = threading.Event()
-            thinking = asyncio.to_thread(self._thinker.think_ahead, _AHEAD * planned, self._is_over.is_set)
+            thinking = asyncio.to_thread(self._thinker.think_ahead, num_nodes, self._is_over.is_set)
             self._thinking = asyncio.create_task(thinking)
 
     async def send_drafted(self) -> None:

@@ -54,12 +54,21 @@ class Drafter(Protocol):
         """
 
     def draft_tree(
-        self, text: Sequence[int] | Ints, *, num_nodes: int, max_depth: int, params: SamplingParams, seed: int, num_prompt: int = 0
+        self,
+        text: Sequence[int] | Ints,
+        *,
+        num_nodes: int,
+        max_depth: int,
+        params: SamplingParams,
+        seed: int,
+        num_prompt: int = 0,
+        is_awaited: bool = False,
     ) -> CoupledTree:
         """At most `num_nodes` guesses of what follows `text` under the noise of `seed`, at most `max_depth` tokens deep.
 
         The tree's base is `len(text)`. The nodes that the target is likeliest to walk come first, so that the first nodes of
-        a tree are always a good smaller one; there may be fewer than asked for. No node or no depth gives the empty tree.
+        a tree are always a good smaller one; there may be fewer than asked for. No node or no depth gives the empty tree. Where the
+        tree `is_awaited`, the target doing nothing meanwhile, a good one that comes sooner is better than the best.
 
         A guess is what the target would take if its law were the drafter's, shaped by `params` as for a block. At
         temperature 0, where there is no noise, nodes are ranked by the law at temperature 1 without top-k, top-p or min-p.
@@ -71,7 +80,7 @@ class ThinksAhead(Protocol):
     """What a drafter may do beside, for whom its model takes long enough that it matters."""
 
     def think_ahead(self, num_nodes: int, should_stop: Callable[[], bool]) -> None:
-        """Prepares for the texts that are likeliest to be asked for after the last tree: runs up to `num_nodes` further nodes of what
-        may follow it. `should_stop` is asked before each piece of work, which is one run of the model at most. Nothing where the
-        last call was for no tree.
+        """Prepares for the texts that are likeliest to be asked for after the last tree: does what takes no run, then runs up to
+        `num_nodes` further nodes of what may follow it. `should_stop` is asked before each piece of work, which is one run of the model
+        at most. Nothing where the last call was for no tree.
         """

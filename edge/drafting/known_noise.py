@@ -26,6 +26,11 @@ class KnownNoise:
         """`[M, V]`, of `positions` `[M]`."""
         return np.stack([self._at(position) for position in positions.tolist()])
 
+    def make(self, position: int) -> None:
+        """So that it need not be made when it is asked for."""
+        if position not in self._noise:
+            self._at(position)
+
     def _at(self, position: int) -> NDArray[np.float32]:
         noise = self._noise.pop(position, None)
         if noise is None:

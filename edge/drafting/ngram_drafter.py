@@ -68,9 +68,17 @@ class NgramDrafter:
         return draw_block(base, num_rows=1 if is_greedy else num_rows, length=length, seed=seed, laws_after=laws_after)
 
     def draft_tree(
-        self, text: Sequence[int] | Ints, *, num_nodes: int, max_depth: int, params: SamplingParams, seed: int, num_prompt: int = 0
+        self,
+        text: Sequence[int] | Ints,
+        *,
+        num_nodes: int,
+        max_depth: int,
+        params: SamplingParams,
+        seed: int,
+        num_prompt: int = 0,
+        is_awaited: bool = False,
     ) -> CoupledTree:
-        """See `Drafter.draft_tree`."""
+        """See `Drafter.draft_tree`. It is quick, awaited or not."""
         base = self._catch_up(text, num_nodes, max_depth)
         if num_nodes == 0 or max_depth == 0 or self._has_no_guess():
             return empty_tree(base)

@@ -138,6 +138,7 @@ class OnnxDrafter:
         params: SamplingParams,
         seed: int,
         num_prompt: int = 0,
+        is_awaited: bool = False,
     ) -> CoupledTree:
         """See `Drafter.draft_tree`."""
         committed = self._checked(text, num_nodes, max_depth)
@@ -150,7 +151,7 @@ class OnnxDrafter:
             if self._noise.seed != seed:
                 self._noise = KnownNoise(seed, self.vocab_size)
             search = TreeSearch(self._rows, committed, asked, self._noise, self._counts, num_nodes)
-        tree = search.tree(num_nodes, max_depth)
+        tree = search.tree(num_nodes, max_depth, is_awaited=is_awaited)
         self._search = search
         return tree
 

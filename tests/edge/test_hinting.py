@@ -99,7 +99,7 @@ class Guessing:
         self.errs, self.max_positions, self.fails_at = set(errs), max_positions, fails_at
         self.asked, self.num_callers = [], 0
 
-    def draft_tree(self, text, *, num_nodes, max_depth, params, seed, num_prompt):
+    def draft_tree(self, text, *, num_nodes, max_depth, params, seed, num_prompt, is_awaited):
         self.num_callers += 1
         assert self.num_callers == 1
         assert list(text) == TRUTH[: len(text)]

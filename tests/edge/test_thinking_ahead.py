@@ -7,6 +7,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -157,8 +158,8 @@ async def test_failing_at_it_is_to_fail() -> None:
 
 @pytest.mark.parametrize(
     ("drafter", "ahead", "plan"),
-    [(Thinker(), False, FOUR), (Plain(), True, FOUR), (Thinker(), True, OFF)],
-    ids=["not asked for", "not able to", "not drafting"],
+    [(Thinker(), False, replace(FOUR, wait_s=0.0)), (Plain(), True, FOUR), (Thinker(), True, OFF)],
+    ids=["neither asked for nor waited for", "not able to", "not drafting"],
 )
 async def test_otherwise_it_idles(drafter: Plain, ahead: bool, plan: TreePlan) -> None:  # a parameter
     cloud = Cloud()
@@ -173,10 +174,13 @@ async def test_otherwise_it_idles(drafter: Plain, ahead: bool, plan: TreePlan) -
     assert drafter.calls == ["draft 7"] * bool(plan.num_nodes)
 
 
-async def test_near_a_verifier_it_idles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hinting, "_NEAR_S", math.inf)
+@pytest.mark.parametrize(("near_s", "ahead"), [(math.inf, True), (-math.inf, False)], ids=["near a verifier", "not asked for"])
+async def test_where_it_is_waited_for_it_does_what_takes_no_run(
+    monkeypatch: pytest.MonkeyPatch, near_s: float, ahead: bool
+) -> None:  # a parameter
+    monkeypatch.setattr(hinting, "_NEAR_S", near_s)
     cloud, drafter = Cloud(), Thinker()
-    async with aclosing(going(cloud, drafter, [])) as rounds:
+    async with aclosing(going(cloud, drafter, [], ahead=ahead)) as rounds:
         coming = asyncio.ensure_future(anext(rounds))
         await cloud.hints.get()
         cloud.decide(1, 1, 7)
@@ -186,7 +190,7 @@ async def test_near_a_verifier_it_idles(monkeypatch: pytest.MonkeyPatch) -> None
         await asyncio.sleep(0.02)
         cloud.decide(2, 4, 200, Finish.STOP)
         await coming
-    assert drafter.calls == ["draft 7", "draft 200"]
+    assert drafter.calls == ["draft 7", "think 0", "stop", "draft 200", "think 0", "stop"]
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,32 @@ def test_thinking_ahead_takes_no_more_than_it_may_and_ends_when_it_should(drafte
     assert len(runs.ids) == before + 2
 
 
+def test_what_takes_no_run_is_done_ahead(drafter: OnnxDrafter, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask: dict[str, Any] = {"num_nodes": 12, "max_depth": 5, "params": PARAMS, "seed": 4}
+    tree, made = drafter.draft_tree(TEXT, **ask), []
+    before = len(runs.ids)
+    drafter.think_ahead(0, lambda: False)
+    assert len(runs.ids) == before
+    monkeypatch.setattr("edge.drafting.known_noise.gumbel", lambda *place: made.append(place) or gumbel(*place))
+    drafter.draft_tree([*TEXT, *deepest(tree), 7], **ask)
+    assert not made
+    drafter.think_ahead(0, lambda: True)
+    assert not made
+
+
+def test_a_tree_that_is_awaited_is_as_large_and_takes_fewer_runs(drafter: OnnxDrafter, runs: Runs) -> None:
+    ask: dict[str, Any] = {"num_nodes": 48, "max_depth": 9, "params": PARAMS, "seed": 4}
+    drafter.draft_tree(TEXT[:20], **ask)
+    num_runs = []
+    for is_awaited in (True, False):
+        before = len(runs.ids)
+        tree = drafter.draft_tree(TEXT, **ask, is_awaited=is_awaited)
+        num_runs.append(len(runs.ids) - before)
+        drafter.draft_tree(TEXT[:20], **ask)
+        assert len(tree.tokens) == 48
+    assert num_runs[0] < num_runs[1]
+
+
 def test_a_block_between_two_trees_changes_neither(pair: Pair, drafter: OnnxDrafter) -> None:
     ask: dict[str, Any] = {"num_nodes": 12, "max_depth": 5, "params": PARAMS, "seed": 4}
     tree = drafter.draft_tree(TEXT, **ask)
