@@ -51,6 +51,11 @@ class CostBySize:
         """As much time has gone by as between two measurements, without one."""
         self._num_added += 1
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """The least and the largest size that are known, once any is."""
+        return round(self._sizes[0]), round(self._sizes[-1])
+
     def at(self, size: int) -> float:
         """Raises `ValueError` before anything was measured."""
         if not self._sizes:
@@ -62,6 +67,38 @@ class CostBySize:
         (left, right), (least, most) = self._sizes[after - 1 : after + 1], self._seconds[after - 1 : after + 1]
         on_the_line = least + (size - left) * (most - least) / (right - left)
         return min(on_the_line, most) if size <= right else max(on_the_line, most)  # rounding makes no larger size cheaper
+
+
+class CostByWay:
+    """The same cost where trees are waited for and where they are not: one's own measurements, and beyond the sizes that they span the
+    other's, in proportion. Where edge and verifier share cores, only who waits leaves all of them to the other.
+    """
+
+    def __init__(self) -> None:
+        self._awaited, self._not_awaited = CostBySize(), CostBySize()
+
+    def __bool__(self) -> bool:
+        return bool(self._awaited or self._not_awaited)
+
+    def add(self, size: int, seconds: float, *, is_awaited: bool) -> None:
+        self._of(is_awaited=is_awaited).add(size, seconds)
+
+    def age(self) -> None:
+        """See `CostBySize.age`."""
+        self._awaited.age()
+        self._not_awaited.age()
+
+    def at(self, size: int, *, is_awaited: bool) -> float:
+        """Raises `ValueError` before anything was measured."""
+        own, other = self._of(is_awaited=is_awaited), self._of(is_awaited=not is_awaited)
+        if not (own and other):
+            return (own or other).at(size)
+        least, most = own.span
+        nearest = min(max(size, least), most)
+        return own.at(nearest) * other.at(size) / other.at(nearest)
+
+    def _of(self, *, is_awaited: bool) -> CostBySize:
+        return self._awaited if is_awaited else self._not_awaited
 
 
 def _typical(seconds: list[float]) -> float:

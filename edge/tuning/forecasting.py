@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from edge.tuning.costs import CostBySize, Recent
+from edge.tuning.costs import CostBySize, CostByWay, Recent
 from edge.tuning.plan import DEEPEST, OFF, TreePlan
 from edge.tuning.recent_text import RecentText
 from edge.tuning.replay import Replayed, streaming, waiting
@@ -91,9 +91,9 @@ class Forecaster:
         self._device = device
         self.text = RecentText()
         # Steps while the edge drafts. Where it shares cores with the verifier, those beside an edge at rest are quicker.
-        self.step, self.overhead = CostBySize(), Recent(15)
+        self.step, self.overhead = CostByWay(), Recent(15)
         self.step_at_rest, self.cycle_at_rest = Recent(15), Recent(15)
-        self.draft, self.round_trip = CostBySize(), Recent()
+        self.draft, self.round_trip = CostByWay(), Recent()
         self.num_bytes = CostBySize()  # of a tree's frame
         self._kept = {mode: _Kept() for mode in ("off", "wait", "stream")}
 
@@ -117,9 +117,7 @@ class Forecaster:
             other.fade(_FADE if other is own else _FADE_UNUSED)
 
     def off(self) -> Forecast:
-        # Drafting makes no step quicker: less at rest is the cores' doing, more a hiccup.
-        cycle_s = min(self.cycle_at_rest.value(math.inf), self.cycle_s(0))
-        return self._forecast(OFF, 1.0, cycle_s, min(self.step_at_rest.value(math.inf), self.step.at(0)), 0.0, 0.0)
+        return self._forecast(OFF, 1.0, self.cycle_s(), min(self.step_at_rest.value(math.inf), self.step.at(0, is_awaited=True)), 0.0, 0.0)
 
     def with_trees(self, modes: Sequence[str]) -> list[Forecast]:
         """Of each size that was tried, in each of the `modes`."""
@@ -130,13 +128,13 @@ class Forecaster:
         return self._waiting(size, reach, first) if mode == "wait" else self._streaming(size, reach, first)
 
     def _waiting(self, size: int, reach: Sequence[int], first: int) -> Forecast:
-        step, draft = self.step.at(size), self.draft.at(size)
+        step, draft = self.step.at(size, is_awaited=True), self.draft.at(size, is_awaited=True)
         turnaround = self.round_trip.value(0.0) + draft
         plan = TreePlan(size, DEEPEST, min(_PATIENCE * turnaround + _SLACK_S, _LONGEST_WAIT_S))
-        return self._forecast(plan, waiting(reach, first).tokens_per_step, self.cycle_s(size) + turnaround, step, draft, 1.0)
+        return self._forecast(plan, waiting(reach, first).tokens_per_step, step + self.overhead.value(0.0) + turnaround, step, draft, 1.0)
 
     def _streaming(self, size: int, reach: Sequence[int], first: int) -> Forecast:
-        draft, plain = self.draft.at(size), self.step.at(0)
+        draft, plain, full = self.draft.at(size, is_awaited=False), *(self.step.at(nodes, is_awaited=False) for nodes in (0, size))
         replayed, step, late = Replayed(0, 0, 0), plain, -1.0
         for _ in range(_ROUNDS_OF_REPLAY):
             cycle = step + self.overhead.value(0.0)
@@ -144,7 +142,7 @@ class Forecaster:
             if abs(late - before) < _AS_LATE:
                 break
             replayed = streaming(reach, late, max(1, math.ceil(draft / cycle)), first)
-            step = plain + (self.step.at(size) - plain) * replayed.drafted_per_step  # a tree that has died costs nothing
+            step = plain + (full - plain) * replayed.drafted_per_step  # a tree that has died costs nothing
         cycle = step + self.overhead.value(0.0)
         trees_per_step = min(cycle / draft, 1.0)  # at most: what of a tree has died is not sent
         return self._forecast(TreePlan(size, DEEPEST, 0.0), replayed.tokens_per_step, cycle, step, draft, trees_per_step)
@@ -160,13 +158,14 @@ class Forecaster:
         in_step = sum(math.ceil((trip + draft) / cycle) for trip in trips) / len(trips)
         return max(1.0, (at_any_moment + in_step) / 2)
 
-    def cycle_s(self, size: int) -> float:
-        """From one decision to the next, where nobody waits."""
-        return self.step.at(size) + self.overhead.value(0.0)
+    def cycle_s(self) -> float:
+        """From one decision to the next, where the cloud decodes alone."""
+        # Drafting makes no step quicker: less at rest is the cores' doing, more a hiccup.
+        return min(self.cycle_at_rest.value(math.inf), self.step.at(0, is_awaited=True) + self.overhead.value(0.0))
 
     def turnaround_s(self, plan: TreePlan) -> float:
         """From a decision to the first tree that answers it, as far as is known."""
-        return self.round_trip.value(0.0) + (self.draft.at(plan.num_nodes) if self.draft else 0.0)
+        return self.round_trip.value(0.0) + (self.draft.at(plan.num_nodes, is_awaited=plan.wait_s > 0.0) if self.draft else 0.0)
 
     def _forecast(
         self, plan: TreePlan, tokens_per_step: float, cycle_s: float, step_s: float, draft_s: float, trees_per_step: float

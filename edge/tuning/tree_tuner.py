@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 from edge.tuning.forecasting import SIZES, DeviceProfile, Forecast, Forecaster, Objective
 from edge.tuning.foretold import Foretold
@@ -87,8 +88,9 @@ class TreeTuner:
         """Trees between two that are so much larger than planned: those that follow wait for them to be drafted."""
         if self._num_trees < 4 * _EXPLORE_EVERY or not self._known.knows_enough:
             return _EXPLORE_EVERY
-        longer_s = self._known.draft.at(num_nodes) - self._known.draft.at(self._current.num_nodes)
-        return max(_EXPLORE_LATER, longer_s / (_LEARNING_SHARE * self._known.cycle_s(0)))
+        draft = partial(self._known.draft.at, is_awaited=self._is_awaited)
+        longer_s = draft(num_nodes) - draft(self._current.num_nodes)
+        return max(_EXPLORE_LATER, longer_s / (_LEARNING_SHARE * self._known.cycle_s()))
 
     @property
     def wants_probe(self) -> bool:
@@ -103,7 +105,7 @@ class TreeTuner:
         if self._is_hopeless or not self._known.step:
             self._probe_every = min(2 * self._probe_every, _PROBE_AT_LEAST_EVERY)
         else:
-            affordable = self._probe_s / (_LEARNING_SHARE * self._known.cycle_s(0))
+            affordable = self._probe_s / (_LEARNING_SHARE * self._known.cycle_s())
             self._probe_every = int(min(max(affordable, _PROBE_EVERY), _PROBE_AT_LEAST_EVERY))
         return TreePlan(_PROBED_NODES, DEEPEST, 0.0)
 
@@ -111,7 +113,7 @@ class TreeTuner:
         """A tree was drafted, for a text that had grown by `num_read` tokens since the one before."""
         self._is_drafting = False
         if num_read <= _USUALLY_READ or not self._known.draft:  # else it says what reading takes, which a probe has more of
-            self._known.draft.add(num_nodes, seconds)
+            self._known.draft.add(num_nodes, seconds, is_awaited=self._is_awaited)
         if not self._current.num_nodes:
             self._probe_s = seconds
 
@@ -134,7 +136,7 @@ class TreeTuner:
             self._known.step_at_rest.add(verify_s)
             self._known.step.age()
         else:
-            self._known.step.add(num_nodes, verify_s)
+            self._known.step.add(num_nodes, verify_s, is_awaited=self._is_awaited)
         self._since_probe += num_tokens
         if since_last_s == 0.0:
             self._known.text.begin()
@@ -183,13 +185,14 @@ class TreeTuner:
         best_of: dict[str, Forecast] = {}
         for forecast in forecasts:
             best_of.setdefault(forecast.plan.mode, forecast)
+        waits = self._is_awaited
         return {
             "objective": str(self._objective),
             "mode": self._current.mode,
             "num_nodes": self._current.num_nodes,
             "round_trip_ms": _ms(self._known.round_trip.value(math.nan)),
-            "step_ms": {size: _ms(self._known.step.at(size)) for size in (0, *SIZES) if self._known.step},
-            "draft_ms": {size: _ms(self._known.draft.at(size)) for size in SIZES if self._known.draft},
+            "step_ms": {size: _ms(self._known.step.at(size, is_awaited=waits)) for size in (0, *SIZES) if self._known.step},
+            "draft_ms": {size: _ms(self._known.draft.at(size, is_awaited=waits)) for size in SIZES if self._known.draft},
             "accepted_per_tree": {size: round(length, 2) for size, length in self._known.text.accepted(SIZES).items()},
             "expected": {
                 mode: {
@@ -202,6 +205,10 @@ class TreeTuner:
                 for mode, forecast in best_of.items()
             },
         }
+
+    @property
+    def _is_awaited(self) -> bool:
+        return self._current.wait_s > 0.0
 
     def _is_another_link(self) -> bool:
         change_s = abs(self._known.round_trip.value(0.0) - self._chosen_at_s)
