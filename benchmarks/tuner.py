@@ -43,7 +43,7 @@ _TEMPERATURES = (0.7, 1.0)
 _BESIDES_S = 0.0005  # of a round trip, what the two ends add to the link's
 # Milliseconds of a step by the nodes it reads, and of a draft by those it has, as the demo pair has them on a core each.
 _STEP_MS = {"as it is": (10.5, 0.35), "padded to 30 ms": (30.0, 0.0)}
-_DRAFT_MS = (3.0, 0.2)
+_DRAFT_MS = (2.5, 0.05)
 _SPREAD = 0.1  # of what drafts take, about their mean; steps have a fifth of it, upwards
 _STEPS_AT, _ROUNDS_TO_ADAPT = 0.25, 20  # where in a text the link becomes another one, and the decisions that the tuner then has
 

@@ -20,6 +20,7 @@ from cloud.pages import PagePool
 from cloud.residency import Residency
 from cloud.scheduler import SMALL, Scheduler, Share, is_large
 from cloud.session import Session
+from cloud.spare_time import SpareTime
 from cloud.step import run_step
 from cloud.tally import Tally
 from cloud.target import TargetModel
@@ -67,6 +68,7 @@ class Loop:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._part_s = 0.0  # the last step's that read large work alone, in company of what was only due
         self._in_hand: list[Turn] = []  # of the step in hand, those whose outcome nobody was told yet
+        self._spare_time = SpareTime(target)
         self.figures = EngineFigures()
         self.tally = tally
 
@@ -80,8 +82,9 @@ class Loop:
             self._thread.join()
 
     def _run(self) -> None:
-        while (turns := self._waiting.next(self._residency)) is not None:
+        while (turns := self._waiting.next(self._residency, at_once=self._spare_time.is_of_use)) is not None:
             if not turns:
+                self._spare_time.use()
                 continue
             if self._makes_way(turns):
                 continue
@@ -148,6 +151,7 @@ class Loop:
             sums.queue_s + sum(decision.queue_s for _, decision in settled),
         )
         self._waiting.settled([turn for turn, _ in settled])
+        self._spare_time.prepare_for([turn.session for turn, _ in settled if not turn.session.is_complete])
         for turn, decision in settled:  # only now: whoever is told may submit
             self._tell(turn, decision)
 

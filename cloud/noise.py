@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cactus_core import gumbel as core
@@ -18,6 +19,10 @@ _LOW = 0xFFFFFFFF
 _ROUNDS = 10
 # Numbers that NumPy makes at a time: with more at once its temporaries leave the cache, and take twice as long.
 _PIECE = 4096
+# Rows that are kept until they are asked for, 16 MiB of them, and the largest vocabulary that it is done for: of a larger one a row takes
+# longer than whoever comes meanwhile should wait.
+_MOST_AHEAD, _LARGEST_AHEAD = 512, 4096
+_ahead: dict[tuple[int, int, int], NDArray[np.float64]] = {}  # the oldest first; what it holds is what `_row` returns
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -58,11 +63,25 @@ def whole_gumbel(seeds: Tensor, positions: Tensor, vocab_size: int) -> Tensor:
     if seeds.device.type != "cpu":
         return gumbel(seeds[:, None], positions[:, None], torch.arange(vocab_size, device=seeds.device))
     noise = np.empty((len(seeds), vocab_size))
-    for row, seed, position in zip(noise, seeds.numpy().view(np.uint64), positions.numpy(), strict=True):
-        for start in range(0, vocab_size, _PIECE):
-            piece = row[start : start + _PIECE]
-            piece[:] = core.gumbel(seed, position, np.arange(start, start + len(piece)))
+    for row, seed, position in zip(noise, seeds.numpy().view(np.uint64).tolist(), positions.tolist(), strict=True):
+        made = _ahead.pop((seed, position, vocab_size), None)
+        row[:] = _row(seed, position, vocab_size) if made is None else made
     return torch.from_numpy(noise)
+
+
+def make_ahead(seed: int, position: int, vocab_size: int) -> None:
+    """Makes what `whole_gumbel` will be asked for on a processor, once, and then need not make."""
+    key = seed, position, vocab_size
+    if vocab_size <= _LARGEST_AHEAD and key not in _ahead:
+        if len(_ahead) == _MOST_AHEAD:
+            del _ahead[next(iter(_ahead))]
+        _ahead[key] = _row(*key)
+
+
+def _row(seed: int, position: int, vocab_size: int) -> NDArray[np.float64]:
+    return np.concatenate(
+        [core.gumbel(seed, position, np.arange(start, min(start + _PIECE, vocab_size))) for start in range(0, vocab_size, _PIECE)]
+    )
 
 
 def _multiply(multiplier: int, words: Tensor) -> tuple[Tensor, Tensor]:

@@ -74,11 +74,13 @@ class Waiting:
             if stream is not None and not session.is_complete and stream.hints.take(hint, len(session.text), time.monotonic()):
                 self._look_at(session)
 
-    def next(self, residency: Residency) -> dict[Session, Turn] | None:
-        """For the loop: all turns, once there are any or sessions have come or gone, which `residency` is told; None when it is to end."""
+    def next(self, residency: Residency, *, at_once: bool = False) -> dict[Session, Turn] | None:
+        """For the loop: all turns, once there are any or sessions have come or gone, which `residency` is told, or `at_once`; None when
+        it is to end.
+        """
         with self.lock:
             self._take_up()
-            while self.is_running and not self.turns and not self._closing:
+            while self.is_running and not self.turns and not self._closing and not at_once:
                 self.lock.wait(min(max(0.0, self._first_due() - time.monotonic()), _NEVER_S))
                 self._take_up()
             self._welcome_and_part(residency)

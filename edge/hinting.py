@@ -9,6 +9,7 @@ Knows a drafter, a link and a tuner; knows nothing of tokens' text, of ONNX or o
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -139,7 +140,7 @@ class _HintedStream:
             self._num_asked, self._num_read = num_nodes, len(self._text) - max(self._last_base, 0)
             self._last_base = len(self._text)
             self._is_over.set()
-            draft = partial(self._draft, list(self._text), num_nodes, depth, is_awaited=planned.wait_s > 0.0)
+            draft = partial(self._draft, list(self._text), num_nodes, depth, self._tuner.s_per_token if planned.wait_s > 0.0 else math.inf)
             thinking, self._thinking = self._thinking, None
             # A thread takes it up now; a task would only once this one waits.
             if thinking is None or (thinking.done() and thinking.exception() is None):
@@ -151,7 +152,7 @@ class _HintedStream:
         """How many tokens may still come."""
         return len(self._request.prompt) + self._request.max_tokens - len(self._text)
 
-    def _draft(self, text: list[int], num_nodes: int, depth: int, *, is_awaited: bool) -> _Drafted:
+    def _draft(self, text: list[int], num_nodes: int, depth: int, s_per_token: float) -> _Drafted:
         """In a thread."""
         started, asked = time.monotonic(), self._request
         tree = self._drafter.draft_tree(
@@ -161,7 +162,7 @@ class _HintedStream:
             params=asked.sampling,
             seed=asked.seed,
             num_prompt=len(asked.prompt),
-            is_awaited=is_awaited,
+            s_per_token=s_per_token,
         )
         return tree, time.monotonic() - started
 

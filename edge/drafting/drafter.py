@@ -5,6 +5,7 @@ Knows text as token ids, blocks and trees; knows nothing of models, streams or w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -62,13 +63,14 @@ class Drafter(Protocol):
         params: SamplingParams,
         seed: int,
         num_prompt: int = 0,
-        is_awaited: bool = False,
+        s_per_token: float = math.inf,
     ) -> CoupledTree:
         """At most `num_nodes` guesses of what follows `text` under the noise of `seed`, at most `max_depth` tokens deep.
 
         The tree's base is `len(text)`. The nodes that the target is likeliest to walk come first, so that the first nodes of
         a tree are always a good smaller one; there may be fewer than asked for. No node or no depth gives the empty tree. Where the
-        tree `is_awaited`, the target doing nothing meanwhile, a good one that comes sooner is better than the best.
+        target waits for the tree, and a text takes `s_per_token`, a good one that comes sooner is better than the best: how good depends
+        on the time that drafting takes, and is not the same twice.
 
         A guess is what the target would take if its law were the drafter's, shaped by `params` as for a block. At
         temperature 0, where there is no noise, nodes are ranked by the law at temperature 1 without top-k, top-p or min-p.

@@ -5,6 +5,7 @@ Knows the text's own n-grams; knows nothing of models, nor of who verifies.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -76,9 +77,9 @@ class NgramDrafter:
         params: SamplingParams,
         seed: int,
         num_prompt: int = 0,
-        is_awaited: bool = False,
+        s_per_token: float = math.inf,
     ) -> CoupledTree:
-        """See `Drafter.draft_tree`. It is quick, awaited or not."""
+        """See `Drafter.draft_tree`. All of a tree is made at once, whatever a token takes."""
         base = self._catch_up(text, num_nodes, max_depth)
         if num_nodes == 0 or max_depth == 0 or self._has_no_guess():
             return empty_tree(base)

@@ -5,6 +5,8 @@ Knows laws, coins and rows of a model; knows nothing of the graph, nor of who ve
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -31,6 +33,7 @@ from edge.exporting.draft_shape import MODEL, DraftShape
 # support, for 5 times the bytes. Sharp laws use far fewer, whatever the bound.
 DEFAULT_SUPPORT = 1024
 _ERRORS_ONLY = 3
+_RUNS = 15  # of which the time is remembered
 
 
 class OnnxDrafter:
@@ -55,6 +58,7 @@ class OnnxDrafter:
         self._rows = OnnxRows(session, shape)
         self._noise = KnownNoise(0, shape.vocab_size)
         self._counts = NgramCounts()
+        self._run_s: deque[float] = deque(maxlen=_RUNS)
         self._search: TreeSearch | None = None  # none while it is used: an interruption leaves less known, never something false
 
     @property
@@ -138,7 +142,7 @@ class OnnxDrafter:
         params: SamplingParams,
         seed: int,
         num_prompt: int = 0,
-        is_awaited: bool = False,
+        s_per_token: float = math.inf,
     ) -> CoupledTree:
         """See `Drafter.draft_tree`."""
         committed = self._checked(text, num_nodes, max_depth)
@@ -150,8 +154,8 @@ class OnnxDrafter:
         if search is None or search.asked != asked or search.width < num_nodes or not search.goes_on_to(committed):
             if self._noise.seed != seed:
                 self._noise = KnownNoise(seed, self.vocab_size)
-            search = TreeSearch(self._rows, committed, asked, self._noise, self._counts, num_nodes)
-        tree = search.tree(num_nodes, max_depth, is_awaited=is_awaited)
+            search = TreeSearch(self._rows, committed, asked, self._noise, self._counts, self._run_s, num_nodes)
+        tree = search.tree(num_nodes, max_depth, s_per_token)
         self._search = search
         return tree
 

@@ -7,8 +7,11 @@ Knows laws, noise and rows of a model; knows nothing of ONNX, nor of who verifie
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +31,11 @@ from edge.drafting.onnx_rows import OnnxRows
 # Nodes to a run. More of them are fewer runs, and more nodes that turn out not to be needed: with 24 nodes the demo draft takes 1.2
 # to 1.4 times as long with 8 as with 4.
 _BATCH = 4
-# While somebody waits, a run is worth its time where its nodes are likely to be reached: the scores of a batch, added up, are how many of
-# them the target is expected to come by. To stop below this costs the demo pair 2 to 4 of a hundred tokens, and saves a sixth of the
-# time of 32 nodes and a third to a half of that of 64: with steps of 30 ms a text is written 1.02 times as fast, 1.13 at temperature 1.
-_WORTH_WAITING_FOR = 0.15
+# Tokens that a run brings for each of its nodes that the target comes by. While somebody waits, a run that brings less than its own time
+# does is left out: with steps of 30 ms and 64 nodes that is half of the demo draft's time for 3 of a hundred tokens, and a text is written
+# 1.04 times as fast, at temperature 1 1.14 times. 1 and 2 are nearly as good.
+_BROUGHT = 0.75
+_LEFT_OUT_BELOW = 0.3  # such nodes in a batch, at most, whatever a run takes: times waver
 # Ahead of time several trees grow together. A run of 8 takes 1.4 times as long as one of 4.
 _BATCH_AHEAD = 8
 # How near the target's logits are to the draft's: it is as if they lay off by Gumbel noise of scale 1 / _NEARNESS. Ranking so, not
@@ -61,15 +65,18 @@ class Asked:
 class TreeSearch:
     """What is known of the texts that may follow one: of each node that was run, what may follow it, and its keys and values."""
 
-    def __init__(self, rows: OnnxRows, text: Ints, asked: Asked, noise: KnownNoise, counts: NgramCounts, num_nodes: int) -> None:
+    def __init__(
+        self, rows: OnnxRows, text: Ints, asked: Asked, noise: KnownNoise, counts: NgramCounts, run_s: deque[float], num_nodes: int
+    ) -> None:
         """Runs what of `text` was not run yet, for trees of up to `num_nodes`. `text` is kept: the caller must not change it.
 
-        `noise` is that of the request's seed, and `counts` have always read the text that the next tree is to follow.
+        `noise` is that of the request's seed, and `counts` have always read the text that the next tree is to follow. What runs take is
+        added to `run_s`.
         """
         self.asked, self.width = asked, max(num_nodes, _WIDTH)
         self._is_greedy = asked.params.temperature == 0.0
         self._law = replace(asked.params, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0) if self._is_greedy else asked.params
-        self._rows, self._noise, self._counts = rows, noise, counts
+        self._rows, self._noise, self._counts, self._run_s = rows, noise, counts, run_s
         self._takes_all_noise = rows.shape.vocab_size <= _WHOLE and not self._is_greedy
         logits = rows.catch_up(text, _BATCH)
         self._tree = rows.new_tree()
@@ -97,11 +104,12 @@ class TreeSearch:
             self._tree, self._penalties = tree, Penalties(self.asked.params, text, self.asked.num_prompt)
         return True
 
-    def tree(self, num_nodes: int, max_depth: int, *, is_awaited: bool) -> CoupledTree:
+    def tree(self, num_nodes: int, max_depth: int, s_per_token: float) -> CoupledTree:
         """See `Drafter.draft_tree`: `num_nodes` is at most `width`, and both are 1 or more."""
         self._num_nodes, self._max_depth = num_nodes, max_depth
         growth = self._growth(-1, num_nodes)
-        while missing := growth.missing(_WORTH_WAITING_FOR if is_awaited else 0.0):
+        run_s = median(self._run_s) if self._run_s else 0.0
+        while missing := growth.missing(min(run_s / (_BROUGHT * s_per_token), _LEFT_OUT_BELOW)):
             self._run(missing[:_BATCH])
         return growth.grower.finish()
 
@@ -149,12 +157,13 @@ class TreeSearch:
 
     def _run(self, edges: Sequence[_Edge]) -> None:
         """Runs tokens below slots that were run."""
-        first = len(self._tree)
+        started, first = time.perf_counter(), len(self._tree)
         above, tokens = np.array(edges).T
         logits = self._rows.step_tree(self._tree, tokens, above)
         slots = range(first, first + len(edges))
         self._learn(np.array(slots), logits)
         self._slots.update(zip(edges, slots, strict=True))
+        self._run_s.append(time.perf_counter() - started)
 
     def _learn(self, slots: Ints, logits: NDArray[np.floating]) -> None:
         """What may follow `slots` `[M]`, of the `logits` `[M, V]` after each."""

@@ -71,11 +71,12 @@ class CostBySize:
 
 class CostByWay:
     """The same cost where trees are waited for and where they are not: one's own measurements, and beyond the sizes that they span the
-    other's, in proportion. Where edge and verifier share cores, only who waits leaves all of them to the other.
+    other's, in proportion. Where edge and verifier share cores, only who waits leaves all of them to the other. As long as nothing was
+    waited for, it is taken to cost `untried` of what it costs else.
     """
 
-    def __init__(self) -> None:
-        self._awaited, self._not_awaited = CostBySize(), CostBySize()
+    def __init__(self, untried: float = 1.0) -> None:
+        self._awaited, self._not_awaited, self._untried = CostBySize(), CostBySize(), untried
 
     def __bool__(self) -> bool:
         return bool(self._awaited or self._not_awaited)
@@ -91,11 +92,14 @@ class CostByWay:
     def at(self, size: int, *, is_awaited: bool) -> float:
         """Raises `ValueError` before anything was measured."""
         own, other = self._of(is_awaited=is_awaited), self._of(is_awaited=not is_awaited)
-        if not (own and other):
-            return (own or other).at(size)
+        if not own:
+            return (self._untried if is_awaited else 1.0) * other.at(size)
+        if not other:
+            return own.at(size)
         least, most = own.span
         nearest = min(max(size, least), most)
-        return own.at(nearest) * other.at(size) / other.at(nearest)
+        of_nearest = other.at(nearest)
+        return own.at(nearest) * (other.at(size) / of_nearest if of_nearest else 1.0)
 
     def _of(self, *, is_awaited: bool) -> CostBySize:
         return self._awaited if is_awaited else self._not_awaited

@@ -23,6 +23,8 @@ _BELIEVED = 96  # decisions that would have to say otherwise
 _FADE, _FADE_UNUSED = 0.85, 0.96  # of what was measured, what still counts when a plan is judged again
 _ROUNDS_OF_REPLAY, _AS_LATE = 3, 0.1  # how late trees are depends on what a step takes, which depends on how late they are
 _PATIENCE, _SLACK_S = 2.0, 0.02  # a tree that is waited for may take so much longer than the last few
+# Of a draft beside a step that wants the same cores: what it may take alone. It has to be tried to be known.
+_UNTRIED = 0.75
 _BESIDES = 40  # bytes that HTTP/2 sends for each message, its acknowledgements included
 _LONGEST_WAIT_S = 2.0  # a link that was away for long says little of how long a tree takes, and one that is lost is waited for in vain
 
@@ -93,7 +95,7 @@ class Forecaster:
         # Steps while the edge drafts. Where it shares cores with the verifier, those beside an edge at rest are quicker.
         self.step, self.overhead = CostByWay(), Recent(15)
         self.step_at_rest, self.cycle_at_rest = Recent(15), Recent(15)
-        self.draft, self.round_trip = CostByWay(), Recent()
+        self.draft, self.round_trip = CostByWay(_UNTRIED), Recent()
         self.num_bytes = CostBySize()  # of a tree's frame
         self._kept = {mode: _Kept() for mode in ("off", "wait", "stream")}
 

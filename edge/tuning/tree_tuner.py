@@ -39,6 +39,7 @@ _CHOSEN_EVERY, _KNOWS_LITTLE = 8, 8  # decisions from one choice to the next, on
 _CHOSEN_AT_LEAST_EVERY = 12  # where the edge is never idle
 _ANOTHER_LINK = 0.3  # change of the round trip that calls for a choice at once
 _JUDGED_EVERY = 8  # decisions
+_PACE_FADES = 0.9  # from one decision to the next
 
 
 class TreeTuner:
@@ -64,12 +65,19 @@ class TreeTuner:
         self._num_unworthy = 0  # choices
         self._settling_s = 0.0  # before what comes is the current plan's doing
         self._window: list[float] = [0.0, 0.0, 0.0]  # under the current plan: decisions, tokens, seconds
+        self._pace = 0.0, 0.0  # tokens and seconds, those of late counting most
         self.can_wait = self.can_stream = True
 
     @property
     def current(self) -> TreePlan:
         """The plan in force: what to send."""
         return self._current
+
+    @property
+    def s_per_token(self) -> float:
+        """Of the text of late; infinity before anything is known."""
+        num_tokens, seconds = self._pace
+        return seconds / num_tokens if num_tokens else math.inf
 
     def to_draft(self) -> TreePlan:
         """What to draft next: the plan or, for the sake of learning, now and then more; no more is sent than `current` says."""
@@ -148,6 +156,7 @@ class TreeTuner:
                 self._known.cycle_at_rest.add(max(since_last_s, verify_s))
             elif self._current.mode != "wait":
                 self._known.overhead.add(max(since_last_s - verify_s, 0.0))
+            self._pace = _PACE_FADES * self._pace[0] + num_tokens, _PACE_FADES * self._pace[1] + since_last_s
             self._settling_s -= since_last_s
             if self._settling_s <= 0.0:
                 self._window = [a + b for a, b in zip(self._window, (1.0, num_tokens, since_last_s), strict=True)]

@@ -1,6 +1,7 @@
 """The verifier's noise is the edge's: the same integers bit for bit, the same numbers, logarithms to their last bits."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,6 +47,30 @@ def test_a_whole_vocabularys_noise_is_that_of_its_tokens():
     seeds, positions = torch.tensor([5, -3, 5]), torch.tensor([1, 1, 70_000])
     whole = noise.whole_gumbel(seeds, positions, 9000)
     np.testing.assert_allclose(whole, noise.gumbel(seeds[:, None], positions[:, None], torch.arange(9000)), rtol=1e-15, atol=1e-15)
+
+
+@pytest.mark.parametrize("vocab_size", [100, 4096])
+def test_what_was_made_ahead_is_the_same_and_made_once(monkeypatch, vocab_size):
+    monkeypatch.setattr(noise, "_ahead", {})
+    seeds, positions = torch.tensor([5, -3]), torch.tensor([7, 8])
+    expected, made, row = noise.whole_gumbel(seeds, positions, vocab_size), [], noise._row
+    monkeypatch.setattr(noise, "_row", lambda *key: made.append(key) or row(*key))
+    for _ in range(2):
+        noise.make_ahead(2**64 - 3, 8, vocab_size)
+    assert made == [(2**64 - 3, 8, vocab_size)]
+    assert noise.whole_gumbel(seeds, positions, vocab_size).equal(expected)
+    assert len(made) == 2
+    assert not noise._ahead
+
+
+def test_no_more_is_made_ahead_than_has_room(monkeypatch):
+    monkeypatch.setattr(noise, "_ahead", {})
+    monkeypatch.setattr(noise, "_MOST_AHEAD", 2)
+    for position in range(4):
+        noise.make_ahead(1, position, 10)
+    assert [position for _, position, _ in noise._ahead] == [2, 3]
+    noise.make_ahead(1, 9, noise._LARGEST_AHEAD + 1)
+    assert len(noise._ahead) == 2
 
 
 def test_arguments_are_left_as_they_were():

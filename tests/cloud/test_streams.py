@@ -1,6 +1,7 @@
 """Texts that the engine writes on by itself, with hints or without: the same text, one at a time or cut and resumed."""
 
 import threading
+import time
 
 import pytest
 
@@ -8,6 +9,7 @@ from cactus_core.coupled import empty_tree
 from cactus_core.errors import CactusError, InvalidInput, Unavailable
 from cactus_core.sampling import SamplingParams
 from cactus_core.session import Finish, Hint
+from cloud import noise
 from cloud.engine import Engine
 from cloud.step_cost import measure_free_tokens
 from tests.cloud.test_engine import COUPLED, GREEDY, complete, no_tree, plain, random_tree, request_for, written
@@ -30,6 +32,22 @@ def test_a_text_goes_on_by_itself_when_the_wait_is_over(engine, qwen3):
     end.result(timeout=60)
     assert session.text[2:] == alone
     assert {decision.round for decision in told} == {7}
+    engine.close(session)
+
+
+def test_while_a_tree_is_waited_for_the_noise_of_what_comes_next_is_made(engine, qwen3, monkeypatch):
+    monkeypatch.setattr(noise, "_ahead", {})
+    session, told = engine.open(request_for(qwen3, [5, 6], acceptance=COUPLED)), threading.Event()
+    end = engine.stream(session, lambda _: told.set())
+    engine.hint(session, Hint(1, random_tree(session.text), 1e6))
+    assert told.wait(timeout=60)
+    wanted = {(session.request.seed, len(session.text) + ahead, qwen3.target.vocab_size) for ahead in range(8)}
+    for _ in range(600):
+        if noise._ahead.keys() >= wanted:
+            break
+        time.sleep(0.1)
+    assert noise._ahead.keys() == wanted
+    assert not end.done()
     engine.close(session)
 
 

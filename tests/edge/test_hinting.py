@@ -99,7 +99,7 @@ class Guessing:
         self.errs, self.max_positions, self.fails_at = set(errs), max_positions, fails_at
         self.asked, self.num_callers = [], 0
 
-    def draft_tree(self, text, *, num_nodes, max_depth, params, seed, num_prompt, is_awaited):
+    def draft_tree(self, text, *, num_nodes, max_depth, params, seed, num_prompt, s_per_token):
         self.num_callers += 1
         assert self.num_callers == 1
         assert list(text) == TRUTH[: len(text)]
@@ -129,6 +129,7 @@ class Restless:
     """A tuner that changes its mind with every decision."""
 
     wants_probe = False
+    s_per_token = 0.001
 
     def __init__(self, plans):
         self.plans = cycle(plans)

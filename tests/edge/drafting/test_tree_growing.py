@@ -5,6 +5,7 @@ Real ONNX Runtime; transformers, a path at a time, is the judge.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -274,13 +275,13 @@ def test_what_takes_no_run_is_done_ahead(drafter: OnnxDrafter, runs: Runs, monke
     assert not made
 
 
-def test_a_tree_that_is_awaited_is_as_large_and_takes_fewer_runs(drafter: OnnxDrafter, runs: Runs) -> None:
+def test_a_tree_that_is_waited_for_is_as_large_and_takes_fewer_runs(drafter: OnnxDrafter, runs: Runs) -> None:
     ask: dict[str, Any] = {"num_nodes": 48, "max_depth": 9, "params": PARAMS, "seed": 4}
     drafter.draft_tree(TEXT[:20], **ask)
     num_runs = []
-    for is_awaited in (True, False):
+    for s_per_token in (1e-9, math.inf):
         before = len(runs.ids)
-        tree = drafter.draft_tree(TEXT, **ask, is_awaited=is_awaited)
+        tree = drafter.draft_tree(TEXT, **ask, s_per_token=s_per_token)
         num_runs.append(len(runs.ids) - before)
         drafter.draft_tree(TEXT[:20], **ask)
         assert len(tree.tokens) == 48

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.tuning.costs import CostBySize, Recent
+from edge.tuning.costs import CostBySize, CostByWay, Recent
 
 measures = st.lists(st.tuples(st.integers(0, 96), st.floats(0.0, 10.0)), min_size=1, max_size=60)
 
@@ -100,3 +100,26 @@ def test_far_beyond_what_was_measured_nothing_is_thought_dear():
         costs.add(size, 0.005 + 0.001 * size)
     assert costs.at(16) == pytest.approx(0.021)
     assert costs.at(96) == costs.at(16)
+
+
+def test_what_was_measured_in_one_way_stands_for_the_other_in_proportion():
+    costs = CostByWay(untried=0.5)
+    assert not costs
+    for _ in range(3):
+        costs.add(8, 2.0, is_awaited=False)
+        costs.add(32, 6.0, is_awaited=False)
+    assert costs
+    assert [costs.at(size, is_awaited=False) for size in (8, 32)] == [2.0, 6.0]
+    assert [costs.at(size, is_awaited=True) for size in (8, 32)] == [1.0, 3.0]  # untried
+    costs.add(8, 1.5, is_awaited=True)
+    assert [costs.at(size, is_awaited=True) for size in (8, 32)] == [1.5, 4.5]
+    assert costs.at(32, is_awaited=False) == 6.0
+    costs.add(32, 3.0, is_awaited=True)
+    assert costs.at(32, is_awaited=True) == 3.0
+
+
+def test_what_costs_nothing_in_one_way_says_nothing_of_the_other():
+    costs = CostByWay()
+    costs.add(4, 0.0, is_awaited=False)
+    costs.add(4, 1.0, is_awaited=True)
+    assert costs.at(16, is_awaited=True) == 1.0
