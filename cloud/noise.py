@@ -19,9 +19,9 @@ _LOW = 0xFFFFFFFF
 _ROUNDS = 10
 # Numbers that NumPy makes at a time: with more at once its temporaries leave the cache, and take twice as long.
 _PIECE = 4096
-# Rows that are kept until they are asked for, 16 MiB of them, and the largest vocabulary that it is done for: of a larger one a row takes
-# longer than whoever comes meanwhile should wait.
-_MOST_AHEAD, _LARGEST_AHEAD = 512, 4096
+# The largest vocabulary that noise is made for ahead of time: of a larger one a row takes longer than whoever comes meanwhile should wait.
+LARGEST_AHEAD = 4096
+_MOST_AHEAD = 512  # rows that are kept until they are asked for, 16 MiB
 _ahead: dict[tuple[int, int, int], NDArray[np.float64]] = {}  # the oldest first; what it holds is what `_row` returns
 
 
@@ -70,9 +70,9 @@ def whole_gumbel(seeds: Tensor, positions: Tensor, vocab_size: int) -> Tensor:
 
 
 def make_ahead(seed: int, position: int, vocab_size: int) -> None:
-    """Makes what `whole_gumbel` will be asked for on a processor, once, and then need not make."""
+    """Makes what `whole_gumbel` will be asked for on a processor, once, and then need not make; V is at most `LARGEST_AHEAD`."""
     key = seed, position, vocab_size
-    if vocab_size <= _LARGEST_AHEAD and key not in _ahead:
+    if key not in _ahead:
         if len(_ahead) == _MOST_AHEAD:
             del _ahead[next(iter(_ahead))]
         _ahead[key] = _row(*key)

@@ -5,11 +5,10 @@ Where trees are waited for, the loop has time while they are drafted. Knows sess
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from cactus_core.rules import COUPLED
-from cloud.noise import make_ahead
+from cloud.noise import LARGEST_AHEAD, make_ahead
 from cloud.session import Session
 from cloud.target import TargetModel
 
@@ -20,25 +19,32 @@ class SpareTime:
     """Work for moments at which nothing waits, a fifth of a millisecond at a time. Of the loop's thread alone."""
 
     def __init__(self, target: TargetModel) -> None:
-        self._vocab_size, self._is_of_use = target.vocab_size, target.device.type == "cpu"
-        self._to_make: deque[tuple[int, int]] = deque()
+        self._vocab_size = target.vocab_size
+        self._makes_noise = target.device.type == "cpu" and target.vocab_size <= LARGEST_AHEAD
+        self._pieces: Iterator[None] | None = None
 
     @property
     def is_of_use(self) -> bool:
-        return bool(self._to_make)
+        return self._pieces is not None
 
     def prepare_for(self, sessions: Sequence[Session]) -> None:
         """These go on from where their texts end; whatever else there was to do is no longer of use."""
-        self._to_make.clear()
-        if self._is_of_use:
-            drawn = [session for session in sessions if _takes_all_noise(session)]
-            ends = [(session.request.seed, len(session.text)) for session in drawn]
-            self._to_make.extend((seed, end + ahead) for ahead in range(_POSITIONS) for seed, end in ends)
+        self._pieces = self._noise_of(sessions) if self._makes_noise else None
 
     def use(self) -> None:
         """Does a piece of it."""
-        if self._to_make:
-            make_ahead(*self._to_make.popleft(), self._vocab_size)
+        if self._pieces is not None:
+            try:
+                next(self._pieces)
+            except StopIteration:
+                self._pieces = None
+
+    def _noise_of(self, sessions: Sequence[Session]) -> Iterator[None]:
+        """Makes a row each time. Of all texts what comes next, before what comes later of any."""
+        ends = [(session.request.seed, len(session.text)) for session in sessions if _takes_all_noise(session)]
+        for ahead in range(_POSITIONS):
+            for seed, end in ends:
+                yield make_ahead(seed, end + ahead, self._vocab_size)
 
 
 def _takes_all_noise(session: Session) -> bool:

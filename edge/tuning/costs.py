@@ -128,3 +128,7 @@ class Recent:
 
     def value(self, default: float) -> float:
         return median(self._values) if self._values else default
+
+    def low(self, default: float) -> float:
+        """The lower quartile: for what is seldom measured, and made longer by whatever disturbs it."""
+        return sorted(self._values)[len(self._values) // 4] if self._values else default
