@@ -44,7 +44,8 @@ class SpareTime:
         ends = [(session.request.seed, len(session.text)) for session in sessions if _takes_all_noise(session)]
         for ahead in range(_POSITIONS):
             for seed, end in ends:
-                yield make_ahead(seed, end + ahead, self._vocab_size)
+                make_ahead(seed, end + ahead, self._vocab_size)
+                yield
 
 
 def _takes_all_noise(session: Session) -> bool:

@@ -162,7 +162,7 @@ class Forecaster:
 
     def cycle_s(self) -> float:
         """From one decision to the next, where the cloud decodes alone."""
-        # Drafting makes no step quicker: less at rest is the cores' doing, more a hiccup. Where nothing is gained, off is the safe side to err on.
+        # Drafting makes no step quicker: less at rest is the cores' doing, more a hiccup. Off is the safe side to err on.
         return min(self.cycle_at_rest.low(math.inf), self.step.at(0, is_awaited=True) + self.overhead.value(0.0))
 
     def turnaround_s(self, plan: TreePlan) -> float:
