@@ -22,7 +22,7 @@ _PIECE = 4096
 # The largest vocabulary that noise is made for ahead of time: of a larger one a row takes longer than whoever comes meanwhile should wait.
 LARGEST_AHEAD = 4096
 _MOST_AHEAD = 512  # rows that are kept until they are asked for, 16 MiB
-_ahead: dict[tuple[int, int, int], NDArray[np.float64]] = {}  # the oldest first; what it holds is what `_row` returns
+_ahead: dict[tuple[int, int, int], NDArray[np.float64]] = {}  # the oldest first; each as `_fill` makes it
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -65,7 +65,10 @@ def whole_gumbel(seeds: Tensor, positions: Tensor, vocab_size: int) -> Tensor:
     noise = np.empty((len(seeds), vocab_size))
     for row, seed, position in zip(noise, seeds.numpy().view(np.uint64).tolist(), positions.tolist(), strict=True):
         made = _ahead.pop((seed, position, vocab_size), None)
-        row[:] = _row(seed, position, vocab_size) if made is None else made
+        if made is None:
+            _fill(row, seed, position)
+        else:
+            row[:] = made
     return torch.from_numpy(noise)
 
 
@@ -75,13 +78,15 @@ def make_ahead(seed: int, position: int, vocab_size: int) -> None:
     if key not in _ahead:
         if len(_ahead) == _MOST_AHEAD:
             del _ahead[next(iter(_ahead))]
-        _ahead[key] = _row(*key)
+        row = np.empty(vocab_size)
+        _fill(row, seed, position)
+        _ahead[key] = row
 
 
-def _row(seed: int, position: int, vocab_size: int) -> NDArray[np.float64]:
-    return np.concatenate(
-        [core.gumbel(seed, position, np.arange(start, min(start + _PIECE, vocab_size))) for start in range(0, vocab_size, _PIECE)]
-    )
+def _fill(row: NDArray[np.float64], seed: int, position: int) -> None:
+    for start in range(0, len(row), _PIECE):
+        piece = row[start : start + _PIECE]
+        piece[:] = core.gumbel(seed, position, np.arange(start, start + len(piece)))
 
 
 def _multiply(multiplier: int, words: Tensor) -> tuple[Tensor, Tensor]:

@@ -140,7 +140,8 @@ class _HintedStream:
             self._num_asked, self._num_read = num_nodes, len(self._text) - max(self._last_base, 0)
             self._last_base = len(self._text)
             self._is_over.set()
-            draft = partial(self._draft, list(self._text), num_nodes, depth, self._tuner.s_per_token if planned.wait_s > 0.0 else math.inf)
+            s_per_token = self._tuner.s_per_token if planned.mode == "wait" else math.inf
+            draft = partial(self._draft, list(self._text), num_nodes, depth, s_per_token)
             thinking, self._thinking = self._thinking, None
             # A thread takes it up now; a task would only once this one waits.
             if thinking is None or (thinking.done() and thinking.exception() is None):
@@ -172,7 +173,7 @@ class _HintedStream:
         planned = self._tuner.current
         if self._thinker is not None and is_free and planned.num_nodes and self._room() > 1:
             num_nodes = _AHEAD * planned.num_nodes if self._ahead and self._round_trip_s >= _NEAR_S else 0
-            if num_nodes == 0 and planned.wait_s == 0.0:
+            if num_nodes == 0 and planned.mode != "wait":
                 return  # what takes no run gains next to nothing, but where the next tree is waited for
             self._is_over = threading.Event()
             thinking = asyncio.to_thread(self._thinker.think_ahead, num_nodes, self._is_over.is_set)

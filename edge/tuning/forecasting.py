@@ -136,7 +136,8 @@ class Forecaster:
         return self._forecast(plan, waiting(reach, first).tokens_per_step, step + self.overhead.value(0.0) + turnaround, step, draft, 1.0)
 
     def _streaming(self, size: int, reach: Sequence[int], first: int) -> Forecast:
-        draft, plain, full = self.draft.at(size, is_awaited=False), *(self.step.at(nodes, is_awaited=False) for nodes in (0, size))
+        draft = self.draft.at(size, is_awaited=False)
+        plain, full = self.step.at(0, is_awaited=False), self.step.at(size, is_awaited=False)
         replayed, step, late = Replayed(0, 0, 0), plain, -1.0
         for _ in range(_ROUNDS_OF_REPLAY):
             cycle = step + self.overhead.value(0.0)
@@ -167,7 +168,7 @@ class Forecaster:
 
     def turnaround_s(self, plan: TreePlan) -> float:
         """From a decision to the first tree that answers it, as far as is known."""
-        return self.round_trip.value(0.0) + (self.draft.at(plan.num_nodes, is_awaited=plan.wait_s > 0.0) if self.draft else 0.0)
+        return self.round_trip.value(0.0) + (self.draft.at(plan.num_nodes, is_awaited=plan.mode == "wait") if self.draft else 0.0)
 
     def _forecast(
         self, plan: TreePlan, tokens_per_step: float, cycle_s: float, step_s: float, draft_s: float, trees_per_step: float

@@ -154,7 +154,7 @@ class TreeTuner:
         else:
             if is_at_rest:
                 self._known.cycle_at_rest.add(max(since_last_s, verify_s))
-            elif self._current.mode != "wait":
+            elif not self._is_awaited:
                 self._known.overhead.add(max(since_last_s - verify_s, 0.0))
             self._pace = _PACE_FADES * self._pace[0] + num_tokens, _PACE_FADES * self._pace[1] + since_last_s
             self._settling_s -= since_last_s
@@ -217,7 +217,7 @@ class TreeTuner:
 
     @property
     def _is_awaited(self) -> bool:
-        return self._current.wait_s > 0.0
+        return self._current.mode == "wait"
 
     def _is_another_link(self) -> bool:
         change_s = abs(self._known.round_trip.value(0.0) - self._chosen_at_s)

@@ -53,8 +53,8 @@ def test_a_whole_vocabularys_noise_is_that_of_its_tokens():
 def test_what_was_made_ahead_is_the_same_and_made_once(monkeypatch, vocab_size):
     monkeypatch.setattr(noise, "_ahead", {})
     seeds, positions = torch.tensor([5, -3]), torch.tensor([7, 8])
-    expected, made, row = noise.whole_gumbel(seeds, positions, vocab_size), [], noise._row
-    monkeypatch.setattr(noise, "_row", lambda *key: made.append(key) or row(*key))
+    expected, made, fill = noise.whole_gumbel(seeds, positions, vocab_size), [], noise._fill
+    monkeypatch.setattr(noise, "_fill", lambda row, *place: made.append((*place, len(row))) or fill(row, *place))
     for _ in range(2):
         noise.make_ahead(2**64 - 3, 8, vocab_size)
     assert made == [(2**64 - 3, 8, vocab_size)]
