@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import deque
-from itertools import accumulate
+from collections.abc import Callable, Sequence
 from statistics import median
 
 _LONG_AGO = 200  # measurements
@@ -18,15 +18,28 @@ _KNOWN_TO = 2  # times the largest size that was measured; beyond nothing is kno
 _PER_SIZE = 7  # of each size: a median of so few follows a change, and forgets a hiccup
 
 
+def typical(seconds: Sequence[float]) -> float:
+    """The median; of very few the least, since what disturbs a measurement makes it longer, and a hiccup is not to be a slope."""
+    return median(seconds) if len(seconds) > _FEW else min(seconds)
+
+
+def upper(seconds: Sequence[float]) -> float:
+    """The upper quartile: for what takes next to nothing at times, where the other times count."""
+    return sorted(seconds)[3 * len(seconds) // 4]
+
+
 class CostBySize:
     """Seconds, or bytes, against a size: medians of what was measured lately, straight lines between them, never falling.
 
-    Sizes are told apart by powers of two. Beyond the largest the last line goes on, to twice that size; of one size alone nothing is known
-    of others. What nothing is known of is taken to cost no more, so that it is tried; what was measured long ago is forgotten, so that
-    what was slow once is tried again.
+    Sizes are told apart by powers of two. Where a larger one was measured to take less, both stand at what they take together, so that of
+    the two the one counts more of which more is known. Beyond the largest the last line goes on, to twice that size; of one size alone
+    nothing is known of others. What nothing is known of is taken to cost no more, so that it is tried; what was measured long ago is
+    forgotten, so that what was slow once is tried again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, summed_up: Callable[[Sequence[float]], float] = typical) -> None:
+        """`summed_up` makes one figure of what was measured for a size."""
+        self._summed_up = summed_up
         self._measured: dict[int, deque[tuple[int, float]]] = {}
         self._last_added: dict[int, int] = {}  # of each power of two, which measurement was its last
         self._num_added = 0
@@ -45,7 +58,8 @@ class CostBySize:
             del self._measured[bits], self._last_added[bits]
         alike = [self._measured[bits] for bits in sorted(self._measured)]
         self._sizes = [median(size for size, _ in own) for own in alike]
-        self._seconds = list(accumulate((_typical([seconds for _, seconds in own]) for own in alike), max))
+        summed_up = [self._summed_up([seconds for _, seconds in own]) for own in alike]
+        self._seconds = _never_falling(summed_up, [len(own) for own in alike])
 
     def age(self) -> None:
         """As much time has gone by as between two measurements, without one."""
@@ -75,8 +89,9 @@ class CostByWay:
     waited for, it is taken to cost `untried` of what it costs else.
     """
 
-    def __init__(self, untried: float = 1.0) -> None:
-        self._awaited, self._not_awaited, self._untried = CostBySize(), CostBySize(), untried
+    def __init__(self, untried: float = 1.0, not_awaited: Callable[[Sequence[float]], float] = typical) -> None:
+        """`not_awaited` makes one figure of what was measured for a size where trees are not waited for."""
+        self._awaited, self._not_awaited, self._untried = CostBySize(), CostBySize(not_awaited), untried
 
     def __bool__(self) -> bool:
         return bool(self._awaited or self._not_awaited)
@@ -105,9 +120,16 @@ class CostByWay:
         return self._awaited if is_awaited else self._not_awaited
 
 
-def _typical(seconds: list[float]) -> float:
-    """The median; of very few the least, since what disturbs a measurement makes it longer, and a hiccup is not to be a slope."""
-    return median(seconds) if len(seconds) > _FEW else min(seconds)
+def _never_falling(seconds: Sequence[float], num_measured: Sequence[int]) -> list[float]:
+    """The nearest that never falls, by squares: neighbours that do are put at their mean (isotonic regression)."""
+    alike: list[tuple[float, int, int]] = []  # seconds, measurements, sizes
+    for own, num, num_sizes in zip(seconds, num_measured, [1] * len(seconds), strict=True):
+        while alike and alike[-1][0] > own:
+            before, num_before, more = alike.pop()
+            own = (num_before * before + num * own) / (num_before + num)
+            num, num_sizes = num + num_before, num_sizes + more
+        alike.append((own, num, num_sizes))
+    return [own for own, _, num_sizes in alike for _ in range(num_sizes)]
 
 
 class Recent:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from edge.tuning.costs import CostBySize, CostByWay, Recent
+from edge.tuning.costs import CostBySize, CostByWay, Recent, upper
 from edge.tuning.plan import DEEPEST, OFF, TreePlan
 from edge.tuning.recent_text import RecentText
 from edge.tuning.replay import Replayed, streaming, waiting
@@ -95,7 +95,8 @@ class Forecaster:
         # Steps while the edge drafts. Where it shares cores with the verifier, those beside an edge at rest are quicker.
         self.step, self.overhead = CostByWay(), Recent(15)
         self.step_at_rest, self.cycle_at_rest = Recent(15), Recent(15)
-        self.draft, self.round_trip = CostByWay(_UNTRIED), Recent()
+        # A tree that goes on with the last takes little. One is missed after the text has left the last, and then all of it is to be drafted.
+        self.draft, self.round_trip = CostByWay(_UNTRIED, not_awaited=upper), Recent()
         self.num_bytes = CostBySize()  # of a tree's frame
         self._kept = {mode: _Kept() for mode in ("off", "wait", "stream")}
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# Of a tree's nodes, what is left below the first tokens that came true of it: measured on the demo pair, to a tenth.
+_LEFT = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
@@ -62,6 +65,6 @@ def _streaming(reach: Sequence[int], late: int, every: int, first: int) -> Repla
         if place >= first:
             num_steps += 1
             if since <= length:  # else what was emitted since contradicts the tree
-                num_drafted += (length - since + 1) / (length + 1)
+                num_drafted += ((length - since + 1) / (length + 1)) ** _LEFT
         ends.append(place + 1 + max(length - since, 0))
     return Replayed(len(reach) - first, num_steps, num_drafted)
