@@ -15,15 +15,18 @@ Knows figures and plans; knows nothing of links, of models or of text.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from edge.tuning.forecasting import SIZES, DeviceProfile, Forecast, Forecaster, Objective
+from edge.tuning.forecasting import BESIDES, SIZES, DeviceProfile, Forecast, Forecaster, Objective
 from edge.tuning.foretold import Foretold
 from edge.tuning.plan import DEEPEST, OFF, TreePlan
 
 _FIRST = TreePlan(8, 8, 0.0)
-_MARGIN = 1.02  # another way must promise so much more than the one in use
+# Another way must promise so much more than the one in use; one that promises so much less is as good, and taken where the other sends so
+# many times its bytes.
+_MARGIN, _TIMES_THE_BYTES = 1.03, 1.5
 _WORTH_DRAFTING, _UNWORTHY_FOR = 1.02, 3  # less than this over off for so many choices, and the edge had better rest
 _LEAVE_OFF = 1.05  # off is sticky: what the others promise there was not tried
 _PROBE_EVERY, _PROBE_AT_LEAST_EVERY = 32, 256  # tokens between two probes while off
@@ -39,6 +42,8 @@ _CHOSEN_EVERY, _KNOWS_LITTLE = 8, 8  # decisions from one choice to the next, on
 _CHOSEN_AT_LEAST_EVERY = 12  # where the edge is never idle
 _ANOTHER_LINK = 0.3  # change of the round trip that calls for a choice at once
 _JUDGED_EVERY = 8  # decisions
+_BALANCED_OVER = 384  # tokens in which bytes that were sent beyond what may be are saved again, or those that were saved are spent
+_UNKNOWN = 4  # drafts, of which half tell nothing
 _PACE_FADES = 0.9  # from one decision to the next
 
 
@@ -53,7 +58,9 @@ class TreeTuner:
         fixed: TreePlan | None = None,
         max_bytes_up: float = math.inf,
     ) -> None:
-        """With a `fixed` plan it only watches. No other is chosen that is expected to send more than `max_bytes_up` a token."""
+        """With a `fixed` plan it only watches. Else no more than `max_bytes_up` a token are sent, on average: no plan is chosen that is expected
+        to send more, and what texts took more or less than was expected of them the next ones have less or more.
+        """
         self._objective, self._fixed, self._max_bytes_up = objective, fixed, max_bytes_up
         self._known = Forecaster(device or DeviceProfile())
         self._current: TreePlan = fixed or _FIRST
@@ -64,6 +71,7 @@ class TreeTuner:
         self._is_drafting = self._has_drafted = False  # now; since the last decision
         self._num_unworthy = 0  # choices
         self._settling_s = 0.0  # before what comes is the current plan's doing
+        self._saved_bytes = 0.0  # that might have been sent
         self._window: list[float] = [0.0, 0.0, 0.0]  # under the current plan: decisions, tokens, seconds
         self._pace = 0.0, 0.0  # tokens and seconds, those of late counting most
         self.can_wait = self.can_stream = True
@@ -128,6 +136,7 @@ class TreeTuner:
     def sent(self, num_nodes: int, num_bytes: int) -> None:
         """A tree went up in a frame of so many bytes."""
         self._known.num_bytes.add(num_nodes, num_bytes)
+        self._saved_bytes -= num_bytes + BESIDES
 
     def came_back(self, round_trip_s: float) -> None:
         self._known.round_trip.add(max(round_trip_s, 0.0))
@@ -146,6 +155,7 @@ class TreeTuner:
         else:
             self._known.step.add(num_nodes, verify_s, is_awaited=self._is_awaited)
         self._since_probe += num_tokens
+        self._saved_bytes = min(self._saved_bytes + num_tokens * self._max_bytes_up, _BALANCED_OVER * self._max_bytes_up)
         if since_last_s == 0.0:
             self._known.text.begin()
             if not self._is_hopeless:
@@ -185,7 +195,9 @@ class TreeTuner:
             return []
         # Before a round trip was measured nobody is to wait for one.
         modes = ["wait"] * (self.can_wait and bool(self._known.round_trip)) + ["stream"] * self.can_stream
-        found = [self._known.off(), *(each for each in self._known.with_trees(modes) if each.bytes_up_per_token <= self._max_bytes_up)]
+        # What little is known of is tried: too many bytes are saved again, and from being off nothing is learnt.
+        most = self._max_bytes_up * (1 + _UNKNOWN / self._known.text.num_drafts) + self._saved_bytes / _BALANCED_OVER
+        found = [self._known.off(), *(each for each in self._known.with_trees(modes) if each.bytes_up_per_token <= most)]
         return sorted(found, key=lambda forecast: -forecast.worth(self._objective))
 
     def explain(self) -> dict[str, object]:
@@ -232,18 +244,29 @@ class TreeTuner:
         if not forecasts:
             return
         self._judge()
-        best = forecasts[0]
+        most = forecasts[0].worth(self._objective)
+        best = self._thriftiest(forecasts)
         here = next((forecast for forecast in forecasts if _is_alike(forecast.plan, self._current)), None)
-        is_worth_it = best.worth(self._objective) >= _WORTH_DRAFTING * self._known.off().worth(self._objective)
+        is_worth_it = most >= _WORTH_DRAFTING * self._known.off().worth(self._objective)
         self._num_unworthy = 0 if is_worth_it else self._num_unworthy + 1
         if here is None:
             self._adopt(best.plan)
         elif self._num_unworthy >= _UNWORTHY_FOR:
             self._adopt(OFF)
-        elif best.worth(self._objective) > (_MARGIN if self._current.num_nodes else _LEAVE_OFF) * here.worth(self._objective):
+        elif most > (_MARGIN if self._current.num_nodes else _LEAVE_OFF) * here.worth(self._objective):
+            self._adopt(best.plan)
+        elif here.bytes_up_per_token > _TIMES_THE_BYTES * best.bytes_up_per_token and self._current.num_nodes:
             self._adopt(best.plan)
         else:
             self._current = here.plan  # with the wait that the round trip calls for now
+
+    def _thriftiest(self, forecasts: Sequence[Forecast]) -> Forecast:
+        """Of those that are as good as the best: who pays for the link, or for the cloud, pays for nothing then."""
+        best = forecasts[0]
+        if not best.plan.num_nodes:
+            return best
+        as_good = [each for each in forecasts if each.plan.num_nodes and each.worth(self._objective) * _MARGIN >= best.worth(self._objective)]
+        return min(as_good, key=lambda forecast: forecast.bytes_up_per_token)
 
     def _adopt(self, plan: TreePlan) -> None:
         if not _is_alike(plan, self._current):
