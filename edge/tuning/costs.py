@@ -123,12 +123,11 @@ class CostByWay:
 def _never_falling(seconds: Sequence[float], num_measured: Sequence[int]) -> list[float]:
     """The nearest that never falls, by squares: neighbours that do are put at their mean (isotonic regression)."""
     alike: list[tuple[float, int, int]] = []  # seconds, measurements, sizes
-    for own, num, num_sizes in zip(seconds, num_measured, [1] * len(seconds), strict=True):
-        while alike and alike[-1][0] > own:
-            before, num_before, more = alike.pop()
-            own = (num_before * before + num * own) / (num_before + num)
-            num, num_sizes = num + num_before, num_sizes + more
-        alike.append((own, num, num_sizes))
+    for group in zip(seconds, num_measured, [1] * len(seconds), strict=True):
+        alike.append(group)
+        while len(alike) > 1 and alike[-2][0] > alike[-1][0]:
+            (before, num_before, sizes_before), (own, num, sizes) = alike[-2:]
+            alike[-2:] = [((num_before * before + num * own) / (num_before + num), num_before + num, sizes_before + sizes)]
     return [own for own, _, num_sizes in alike for _ in range(num_sizes)]
 
 

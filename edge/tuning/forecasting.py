@@ -95,7 +95,7 @@ class Forecaster:
         # Steps while the edge drafts. Where it shares cores with the verifier, those beside an edge at rest are quicker.
         self.step, self.overhead = CostByWay(), Recent(15)
         self.step_at_rest, self.cycle_at_rest = Recent(15), Recent(15)
-        # A tree that goes on with the last takes little. One is missed after the text has left the last, and then all of it is to be drafted.
+        # A tree that goes on with the last takes little. One is missed after the text has left the last, and it is drafted whole.
         self.draft, self.round_trip = CostByWay(_UNTRIED, not_awaited=upper), Recent()
         self.num_bytes = CostBySize()  # of a tree's frame
         self._kept = {mode: _Kept() for mode in ("off", "wait", "stream")}

@@ -15,7 +15,6 @@ Knows figures and plans; knows nothing of links, of models or of text.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -24,9 +23,7 @@ from edge.tuning.foretold import Foretold
 from edge.tuning.plan import DEEPEST, OFF, TreePlan
 
 _FIRST = TreePlan(8, 8, 0.0)
-# Another way must promise so much more than the one in use; one that promises so much less is as good, and taken where the other sends so
-# many times its bytes.
-_MARGIN, _TIMES_THE_BYTES = 1.03, 1.5
+_MARGIN = 1.02  # another way must promise so much more than the one in use
 _WORTH_DRAFTING, _UNWORTHY_FOR = 1.02, 3  # less than this over off for so many choices, and the edge had better rest
 _LEAVE_OFF = 1.05  # off is sticky: what the others promise there was not tried
 _PROBE_EVERY, _PROBE_AT_LEAST_EVERY = 32, 256  # tokens between two probes while off
@@ -58,8 +55,8 @@ class TreeTuner:
         fixed: TreePlan | None = None,
         max_bytes_up: float = math.inf,
     ) -> None:
-        """With a `fixed` plan it only watches. Else no more than `max_bytes_up` a token are sent, on average: no plan is chosen that is expected
-        to send more, and what texts took more or less than was expected of them the next ones have less or more.
+        """With a `fixed` plan it only watches. Else no more than `max_bytes_up` a token are sent, on average: no plan is chosen that is
+        expected to send more, and what went up more or less than that lowers or raises what may be sent from then on.
         """
         self._objective, self._fixed, self._max_bytes_up = objective, fixed, max_bytes_up
         self._known = Forecaster(device or DeviceProfile())
@@ -244,29 +241,18 @@ class TreeTuner:
         if not forecasts:
             return
         self._judge()
-        most = forecasts[0].worth(self._objective)
-        best = self._thriftiest(forecasts)
+        best = forecasts[0]
         here = next((forecast for forecast in forecasts if _is_alike(forecast.plan, self._current)), None)
-        is_worth_it = most >= _WORTH_DRAFTING * self._known.off().worth(self._objective)
+        is_worth_it = best.worth(self._objective) >= _WORTH_DRAFTING * self._known.off().worth(self._objective)
         self._num_unworthy = 0 if is_worth_it else self._num_unworthy + 1
         if here is None:
             self._adopt(best.plan)
         elif self._num_unworthy >= _UNWORTHY_FOR:
             self._adopt(OFF)
-        elif most > (_MARGIN if self._current.num_nodes else _LEAVE_OFF) * here.worth(self._objective):
-            self._adopt(best.plan)
-        elif here.bytes_up_per_token > _TIMES_THE_BYTES * best.bytes_up_per_token and self._current.num_nodes:
+        elif best.worth(self._objective) > (_MARGIN if self._current.num_nodes else _LEAVE_OFF) * here.worth(self._objective):
             self._adopt(best.plan)
         else:
             self._current = here.plan  # with the wait that the round trip calls for now
-
-    def _thriftiest(self, forecasts: Sequence[Forecast]) -> Forecast:
-        """Of those that are as good as the best: who pays for the link, or for the cloud, pays for nothing then."""
-        best = forecasts[0]
-        if not best.plan.num_nodes:
-            return best
-        as_good = [each for each in forecasts if each.plan.num_nodes and each.worth(self._objective) * _MARGIN >= best.worth(self._objective)]
-        return min(as_good, key=lambda forecast: forecast.bytes_up_per_token)
 
     def _adopt(self, plan: TreePlan) -> None:
         if not _is_alike(plan, self._current):

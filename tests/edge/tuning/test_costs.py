@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.tuning.costs import CostBySize, CostByWay, Recent
+from edge.tuning.costs import CostBySize, CostByWay, Recent, upper
 
 measures = st.lists(st.tuples(st.integers(0, 96), st.floats(0.0, 10.0)), min_size=1, max_size=60)
 
@@ -92,6 +92,27 @@ def test_a_hiccup_among_small_sizes_says_nothing_of_large_ones():
     for size, seconds in ((0, 0.005), (0, 0.005), (0, 0.005), (1, 0.005), (2, 0.02), (3, 0.006)):
         costs.add(size, seconds)
     assert costs.at(32) <= 0.01
+
+
+def test_one_odd_measurement_lifts_no_larger_sizes():
+    costs = costs_of([(4, 12.0)] + [(16, 8.0)] * 7)
+    assert costs.at(16) == pytest.approx(8.5)
+    assert costs.at(4) == costs.at(16)
+
+
+def test_what_never_fell_stands_as_it_was_measured():
+    costs = costs_of([(8, 1.0), (16, 2.0), (32, 2.0)])
+    assert [costs.at(size) for size in (8, 16, 32)] == [1.0, 2.0, 2.0]
+
+
+def test_a_draft_that_nobody_waits_for_stands_at_its_upper_quartile():
+    """Most go on with the last tree, and take next to nothing; one hiccup is none of them."""
+    costs = CostByWay(not_awaited=upper)
+    for seconds in (1.0, 1.0, 8.0, 1.0, 50.0, 9.0, 1.0):
+        costs.add(16, seconds, is_awaited=False)
+        costs.add(16, seconds, is_awaited=True)
+    assert costs.at(16, is_awaited=False) == 9.0
+    assert costs.at(16, is_awaited=True) == 1.0
 
 
 def test_far_beyond_what_was_measured_nothing_is_thought_dear():

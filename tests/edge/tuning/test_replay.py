@@ -40,6 +40,13 @@ def test_waiting_is_what_a_cloud_that_waits_brings(round_trip_s, mean_q):
     assert waiting(reach_of(asked, 800)).num_steps == pytest.approx(made.num_steps, rel=0.05)  # the first trees come late
 
 
+def test_a_tree_half_of_which_came_counts_as_a_quarter():
+    """Every tree leads a token far, and is a step late: when it is read, that token has come."""
+    replayed = streaming([1] * 4000, 1, 1)
+    assert replayed.tokens_per_step == pytest.approx(1.0, rel=0.01)
+    assert replayed.drafted_per_step == pytest.approx(0.25, rel=0.01)
+
+
 reaches = st.lists(st.integers(0, 12), min_size=1, max_size=120)
 
 

@@ -205,6 +205,13 @@ def test_no_more_is_sent_than_may_be(round_trip_s):
     assert none.pace() > 0.97 * plain.pace()
 
 
+@pytest.mark.parametrize("round_trip_s", ROUND_TRIPS_S)
+@pytest.mark.parametrize("most", [8.0, 12.0])
+def test_what_went_up_beyond_the_bound_is_saved_again(round_trip_s, most):
+    bounded = run_in_virtual_time(world("slow", round_trip_s, GOOD, 0), TreeTuner(max_bytes_up=most), 4 * NUM_TOKENS)
+    assert 0.6 * most * 4 * NUM_TOKENS < bounded.num_bytes_up < most * 4 * NUM_TOKENS
+
+
 def test_energy_drafts_less_the_dearer_drafting_is():
     chosen = [
         learnt(objective=Objective.ENERGY, device=DeviceProfile(draft_w=draft_w, idle_w=1.0))[0].current.num_nodes
