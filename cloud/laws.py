@@ -23,7 +23,7 @@ from cactus_core.penalties import Edits
 from cactus_core.sampling import SamplingParams
 from cloud.edges import Cuts, Edges, edges_of
 from cloud.edited_logits import EditedLogits
-from cloud.noise import gumbel, whole_gumbel
+from cloud.noise import gumbel, host_gumbel, whole_gumbel
 from cloud.transfer import sent
 
 # Numbers in a temporary: few enough for a processor's cache, many enough to keep a GPU busy.
@@ -127,21 +127,50 @@ class TargetLaws:
 
         Noise is what costs time, and is made only for tokens that may be drawn: a law that is cut takes far less than a whole one.
         """
-        rows, positions = self._host(rows), self.on(positions)
-        seeds_on = self.on(np.asarray(seeds, dtype=np.uint64).view(np.int64))
+        rows, positions, seeds = self._host(rows), self._host(positions), np.asarray(seeds, dtype=np.uint64)
+        is_whole = self._is_whole[rows]
+        if is_whole.all():
+            return self._own_of_whole(rows, seeds, positions)
         tokens = self._first_maxima(rows)
-        for part in self._chunks(self._is_whole[rows], _NOISE):
-            on = self.on(part)
-            noise = whole_gumbel(seeds_on[on], positions[on], self.vocab_size)
-            tokens[on] = noise.add_(self._scaled(self._logits.rows(rows[part]).double(), self.on(rows[part]))).argmax(-1)
+        tokens[self.on(np.flatnonzero(is_whole))] = self._own_of_whole(rows[is_whole], seeds[is_whole], positions[is_whole])
         for part in self._chunks(self._is_cut[rows], _NOISE):
-            on = self.on(part)
-            kept = self._edges.of(self.on(rows[part])).kept(self._logits.rows(rows[part]), self._ids)
-            row, token = kept.nonzero(as_tuple=True)
-            noise = torch.full(kept.shape, -torch.inf, dtype=torch.float64, device=self.device)
-            noise[row, token] = gumbel(seeds_on[on[row]], positions[on[row]], token)
+            tokens[self.on(part)] = self._own_of_cut(rows[part], seeds[part], positions[part])
+        return tokens
+
+    def _own_of_whole(self, rows: Ints, seeds: NDArray[np.uint64], positions: Ints) -> Tensor:
+        """As `own_tokens`, of laws with nothing cut."""
+        if self.device.type == "cpu":
+            return torch.from_numpy(self._own_on_host(rows, seeds, positions))
+        seeds_on, positions_on = self.on(seeds.view(np.int64)), self.on(positions)
+        tokens = torch.empty(len(rows), dtype=torch.int64, device=self.device)
+        for part in self._chunks(np.ones(len(rows), dtype=np.bool_), _NOISE):
+            on = self._span(part)
+            noise = whole_gumbel(seeds_on[on], positions_on[on], self.vocab_size)
             tokens[on] = noise.add_(self._scaled(self._logits.rows(rows[part]).double(), self.on(rows[part]))).argmax(-1)
         return tokens
+
+    def _own_on_host(self, rows: Ints, seeds: NDArray[np.uint64], positions: Ints) -> Ints:
+        """A row at a time, in the cache: between two depths of a walk torch's operations take longer to be called than to be done."""
+        own, scaled = np.empty(len(rows), dtype=np.int64), np.empty(self.vocab_size)
+        if not len(rows):
+            return own
+        x, highest, temperature = self._logits.rows(rows).numpy(), self._highest.numpy()[rows, 0], self._temperature.numpy()[rows, 0]
+        for place, (seed, position) in enumerate(zip(seeds.tolist(), positions.tolist(), strict=True)):
+            noise = host_gumbel(seed, position, self.vocab_size)
+            np.subtract(x[place], highest[place], out=scaled, dtype=np.float64)
+            scaled /= temperature[place]
+            noise += scaled
+            own[place] = noise.argmax()
+        return own
+
+    def _own_of_cut(self, rows: Ints, seeds: NDArray[np.uint64], positions: Ints) -> Tensor:
+        """As `own_tokens`, of laws that keep few tokens."""
+        seeds_on, positions_on, on = self.on(seeds.view(np.int64)), self.on(positions), self.on(rows)
+        x = self._logits.rows(rows)
+        row, token = self._edges.of(on).kept(x, self._ids).nonzero(as_tuple=True)
+        noise = torch.full(x.shape, -torch.inf, dtype=torch.float64, device=self.device)
+        noise[row, token] = gumbel(seeds_on[row], positions_on[row], token)
+        return noise.add_(self._scaled(x.double(), on)).argmax(-1)
 
     def top(self, rows: Ints | Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Of each law the `count` likeliest tokens (or all there are) `[n, count]`, the likeliest first, and their natural

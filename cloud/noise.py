@@ -22,7 +22,7 @@ _PIECE = 4096
 # The largest vocabulary that noise is made for ahead of time: of a larger one a row takes longer than whoever comes meanwhile should wait.
 LARGEST_AHEAD = 4096
 _MOST_AHEAD = 512  # rows that are kept until they are asked for, 16 MiB
-_ahead: dict[tuple[int, int, int], NDArray[np.float64]] = {}  # the oldest first; each as `_fill` makes it
+_ahead: dict[tuple[int, int, int], NDArray[np.float64]] = {}  # the oldest first
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -56,37 +56,34 @@ def gumbel(seeds: Tensor, positions: Tensor, tokens: Tensor) -> Tensor:
 
 
 def whole_gumbel(seeds: Tensor, positions: Tensor, vocab_size: int) -> Tensor:
-    """As `gumbel`, of all tokens `[n, V]` at `positions` `[n]` of `seeds` `[n]`.
+    """As `gumbel`, of all tokens `[n, V]` at `positions` `[n]` of `seeds` `[n]`."""
+    return gumbel(seeds[:, None], positions[:, None], torch.arange(vocab_size, device=seeds.device))
 
-    On a processor NumPy makes it: its products have 64 bits, and torch's steps are too many to be worth it there.
+
+def host_gumbel(seed: int, position: int, vocab_size: int) -> NDArray[np.float64]:
+    """As `whole_gumbel`, of one row `[V]`, which is the caller's, and of a seed below 2**64; on a processor.
+
+    NumPy makes it: its products have 64 bits, and torch's steps are too many to be worth it there.
     """
-    if seeds.device.type != "cpu":
-        return gumbel(seeds[:, None], positions[:, None], torch.arange(vocab_size, device=seeds.device))
-    noise = np.empty((len(seeds), vocab_size))
-    for row, seed, position in zip(noise, seeds.numpy().view(np.uint64).tolist(), positions.tolist(), strict=True):
-        made = _ahead.pop((seed, position, vocab_size), None)
-        if made is None:
-            _fill(row, seed, position)
-        else:
-            row[:] = made
-    return torch.from_numpy(noise)
+    made = _ahead.pop((seed, position, vocab_size), None)
+    return _made(seed, position, vocab_size) if made is None else made
 
 
 def make_ahead(seed: int, position: int, vocab_size: int) -> None:
-    """Makes what `whole_gumbel` will be asked for on a processor, once, and then need not make; V is at most `LARGEST_AHEAD`."""
+    """Makes what `host_gumbel` will be asked for, once, and then need not make; V is at most `LARGEST_AHEAD`."""
     key = seed, position, vocab_size
     if key not in _ahead:
         if len(_ahead) == _MOST_AHEAD:
             del _ahead[next(iter(_ahead))]
-        row = np.empty(vocab_size)
-        _fill(row, seed, position)
-        _ahead[key] = row
+        _ahead[key] = _made(seed, position, vocab_size)
 
 
-def _fill(row: NDArray[np.float64], seed: int, position: int) -> None:
-    for start in range(0, len(row), _PIECE):
+def _made(seed: int, position: int, vocab_size: int) -> NDArray[np.float64]:
+    row = np.empty(vocab_size)
+    for start in range(0, vocab_size, _PIECE):
         piece = row[start : start + _PIECE]
         piece[:] = core.gumbel(seed, position, np.arange(start, start + len(piece)))
+    return row
 
 
 def _multiply(multiplier: int, words: Tensor) -> tuple[Tensor, Tensor]:

@@ -42,8 +42,8 @@ _DEFAULT = Acceptance()
 class Drafting:
     """How texts are to be drafted. A plan of the request's own family is kept to; without one the tuner chooses, for what `objective` asks.
 
-    No plan is chosen that is expected to send more than `max_bytes_up` a token, on average: for links that are paid for by the byte; of
-    the coupled family only. A lost link is tried again for `patience_s` seconds before the request ends with `Unavailable`.
+    No more than `max_bytes_up` a token are sent for drafts, on average over some hundreds: for links that are paid for by the byte; of the
+    coupled family only. A lost link is tried again for `patience_s` seconds before the request ends with `Unavailable`.
     `goes_on_alone`: meanwhile the draft writes the text on, each token `unverified` until the cloud is back; of the coupled family only.
     With `ahead`, a drafter that can does not idle while a decision is awaited. It is off: over every link that was tried it gained
     nothing (docs/link.md).

@@ -43,23 +43,25 @@ def test_noise_is_that_of_numpy_up_to_the_last_bits():
     np.testing.assert_allclose(ours.numpy(), core_gumbel.gumbel(seeds, positions, tokens), rtol=1e-15, atol=1e-15)
 
 
-def test_a_whole_vocabularys_noise_is_that_of_its_tokens():
+def test_a_whole_vocabularys_noise_is_that_of_its_tokens_on_either_side():
     seeds, positions = torch.tensor([5, -3, 5]), torch.tensor([1, 1, 70_000])
     whole = noise.whole_gumbel(seeds, positions, 9000)
-    np.testing.assert_allclose(whole, noise.gumbel(seeds[:, None], positions[:, None], torch.arange(9000)), rtol=1e-15, atol=1e-15)
+    assert whole.equal(noise.gumbel(seeds[:, None], positions[:, None], torch.arange(9000)))
+    for row, seed, position in zip(whole, (5, 2**64 - 3, 5), positions.tolist(), strict=True):
+        np.testing.assert_allclose(noise.host_gumbel(seed, position, 9000), row, rtol=1e-15, atol=1e-15)
 
 
 @pytest.mark.parametrize("vocab_size", [100, 4096])
 def test_what_was_made_ahead_is_the_same_and_made_once(monkeypatch, vocab_size):
     monkeypatch.setattr(noise, "_ahead", {})
-    seeds, positions = torch.tensor([5, -3]), torch.tensor([7, 8])
-    expected, made, fill = noise.whole_gumbel(seeds, positions, vocab_size), [], noise._fill
-    monkeypatch.setattr(noise, "_fill", lambda row, *place: made.append((*place, len(row))) or fill(row, *place))
+    place = 2**64 - 3, 8, vocab_size
+    expected, made, make = noise.host_gumbel(*place), [], noise._made
+    monkeypatch.setattr(noise, "_made", lambda *place: made.append(place) or make(*place))
     for _ in range(2):
-        noise.make_ahead(2**64 - 3, 8, vocab_size)
-    assert made == [(2**64 - 3, 8, vocab_size)]
-    assert noise.whole_gumbel(seeds, positions, vocab_size).equal(expected)
-    assert len(made) == 2
+        noise.make_ahead(*place)
+    assert made == [place]
+    assert noise.host_gumbel(*place).tolist() == expected.tolist()
+    assert made == [place]
     assert not noise._ahead
 
 
