@@ -98,6 +98,7 @@ class Forecaster:
         # A tree that goes on with the last takes little. One is missed after the text has left the last, and it is drafted whole.
         self.draft, self.round_trip = CostByWay(_UNTRIED, not_awaited=upper), Recent()
         self.num_bytes = CostBySize()  # of a tree's frame
+        self._drafted_per_step: dict[int, float] = {}  # of each size, in *stream*, by the last replay: it changes little to the next
         self._kept = {mode: _Kept() for mode in ("off", "wait", "stream")}
 
     @property
@@ -139,13 +140,14 @@ class Forecaster:
     def _streaming(self, size: int, reach: Sequence[int], first: int) -> Forecast:
         draft = self.draft.at(size, is_awaited=False)
         plain, full = self.step.at(0, is_awaited=False), self.step.at(size, is_awaited=False)
-        replayed, step, late = Replayed(0, 0, 0), plain, -1.0
+        replayed, step, late = Replayed(0, 0, 0), plain + (full - plain) * self._drafted_per_step.get(size, 0.0), -1.0
         for _ in range(_ROUNDS_OF_REPLAY):
             cycle = step + self.overhead.value(0.0)
             before, late = late, self._num_late(draft, cycle)
             if abs(late - before) < _AS_LATE:
                 break
             replayed = streaming(reach, late, max(1, math.ceil(draft / cycle)), first)
+            self._drafted_per_step[size] = replayed.drafted_per_step
             step = plain + (full - plain) * replayed.drafted_per_step  # a tree that has died costs nothing
         cycle = step + self.overhead.value(0.0)
         trees_per_step = min(cycle / draft, 1.0)  # at most: what of a tree has died is not sent

@@ -8,20 +8,20 @@ Knows drafts and texts; knows nothing of time, of links or of plans.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import cycle, zip_longest
-from statistics import fmean
+from itertools import zip_longest
 
 import numpy as np
 
+from cactus_core.coins import Ints
 from edge.tuning.foretold import Foretold
 
 _MOST_DRAFTS = 144
 _MOST_TOKENS = 384  # what is drafted well changes along a text; what is known of a short one is luck
 _MOST_TYPICAL = 16  # tokens that one draft may stand for
+_NOWHERE = 1 << 20  # beyond every tree's last place
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -72,7 +72,7 @@ class RecentText:
 
     def accepted(self, sizes: Sequence[int]) -> dict[int, float]:
         """For each of the ascending `sizes` that was tried, how many tokens of such a tree come true, on average."""
-        return {size: fmean(lengths) for size, lengths in _lengths(sorted(self._drafts), sizes).items()}
+        return {size: float(lengths.mean()) for size, lengths in _lengths(sorted(self._drafts), sizes).items()}
 
 
 def _spans(drafts: Sequence[_Draft]) -> list[int]:
@@ -87,33 +87,42 @@ def _spans(drafts: Sequence[_Draft]) -> list[int]:
     return spans
 
 
-def _lengths(drafts: Sequence[_Draft], sizes: Sequence[int]) -> dict[int, list[int]]:
-    """For each of the ascending `sizes` that was tried, how many tokens of each draft's first nodes came true, or would have."""
-    found: dict[int, list[int]] = {}
-    before, lengths = 0, [0] * len(drafts)
+def _lengths(drafts: Sequence[_Draft], sizes: Sequence[int]) -> dict[int, Ints]:
+    """For each of the ascending `sizes` that was tried, how many tokens of each draft's first nodes came true, or would have `[N]`."""
+    found: dict[int, Ints] = {}
+    num_nodes = np.array([draft.num_nodes for draft in drafts], dtype=np.int64)
+    places = np.full((len(drafts), max((len(draft.places) for draft in drafts), default=0)), _NOWHERE)
+    for row, draft in zip(places, drafts, strict=True):
+        row[: len(draft.places)] = draft.places
+    before, lengths = 0, np.zeros_like(num_nodes)
     for size in sizes:
-        larger = [draft for draft in drafts if draft.num_nodes >= size]
-        if not larger:
+        larger = places[num_nodes >= size]
+        if not len(larger):
             break
-        alike: dict[tuple[int, int], Iterator[_Draft]] = {}
-        for i, draft in enumerate(drafts):
-            known = min(draft.num_nodes, size)
-            if known >= before:
-                lengths[i] = _num_within(draft, known)
-            if known < size:
-                so_far = max(known, before), lengths[i]
-                if so_far not in alike:
-                    alike[so_far] = cycle(_nearest(larger, *so_far))
-                lengths[i] += _num_within(like := next(alike[so_far]), size) - _num_within(like, so_far[0])
-        found[size], before = [*lengths], size
+        known = np.minimum(num_nodes, size)
+        lengths = np.where(known >= before, _num_within(places, known[:, None]), lengths)
+        smaller = np.flatnonzero(known < size)
+        if smaller.size:
+            lengths[smaller] += _num_beyond(larger, size, np.maximum(known[smaller], before), lengths[smaller])
+        found[size], before = lengths.copy(), size
     return found
 
 
-def _nearest(drafts: Sequence[_Draft], size: int, length: int) -> list[_Draft]:
-    """Those of whose first `size` nodes most nearly `length` came true: text is easy in stretches."""
-    apart = [abs(_num_within(draft, size) - length) for draft in drafts]
-    return [draft for draft, off in zip(drafts, apart, strict=True) if off == min(apart)]
+def _num_beyond(larger: Ints, size: int, known: Ints, lengths: Ints) -> Ints:
+    """For each `[n]` of those of whose first `known` nodes `lengths` came true, how many more of the first `size` would have: as many as
+    of those among the `larger` trees' places `[N, P]` of which as many came true, in turn, or most nearly. Text is easy in stretches.
+    """
+    num_more, up_to_size = np.zeros_like(lengths), _num_within(larger, size)
+    kinds, kind_of = np.unique(np.stack([known, lengths]), axis=1, return_inverse=True)
+    for kind, (nodes, length) in enumerate(kinds.T.tolist()):
+        up_to_known = _num_within(larger, nodes)
+        apart = np.abs(up_to_known - length)
+        alike = apart == apart.min()
+        own = kind_of == kind
+        num_more[own] = np.resize(up_to_size[alike] - up_to_known[alike], np.count_nonzero(own))
+    return num_more
 
 
-def _num_within(draft: _Draft, size: int) -> int:
-    return bisect_left(draft.places, size)  # a path's places rise
+def _num_within(places: Ints, size: int | Ints) -> Ints:
+    """`[N]`: how many of each row's `places` `[N, P]` are among the first `size` nodes."""
+    return np.asarray((places < size).sum(-1))

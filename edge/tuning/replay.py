@@ -57,14 +57,16 @@ def streaming(reach: Sequence[int], late: float, every: int, first: int = 0) -> 
 
 def _streaming(reach: Sequence[int], late: int, every: int, first: int) -> Replayed:
     ends = [0]  # of the text, before each step
-    num_steps, num_drafted = 0, 0.0
-    while (place := ends[-1]) < len(reach):
+    place, num_steps, num_drafted, num_tokens = 0, 0, 0.0, len(reach)
+    while place < num_tokens:
         drafted_at = len(ends) - 1 - late
-        base = ends[drafted_at - drafted_at % every] if drafted_at >= 0 else place
-        since, length = place - base, reach[base] if drafted_at >= 0 else 0
-        if place >= first:
-            num_steps += 1
-            if since <= length:  # else what was emitted since contradicts the tree
+        length = since = 0
+        if drafted_at >= 0:
+            base = ends[drafted_at - drafted_at % every]
+            length, since = reach[base], place - base
+            if since <= length and place >= first:  # else what was emitted since contradicts the tree
                 num_drafted += ((length - since + 1) / (length + 1)) ** _LEFT
-        ends.append(place + 1 + max(length - since, 0))
-    return Replayed(len(reach) - first, num_steps, num_drafted)
+        num_steps += place >= first
+        place += 1 + length - since if since < length else 1
+        ends.append(place)
+    return Replayed(num_tokens - first, num_steps, num_drafted)
