@@ -139,8 +139,9 @@ class TargetLaws:
 
     def _own_of_whole(self, rows: Ints, seeds: NDArray[np.uint64], positions: Ints) -> Tensor:
         """As `own_tokens`, of laws with nothing cut."""
-        if self.device.type == "cpu":
-            return torch.from_numpy(self._own_on_host(rows, seeds, positions))
+        return (self._own_on_host if self.device.type == "cpu" else self._own_on_device)(rows, seeds, positions)
+
+    def _own_on_device(self, rows: Ints, seeds: NDArray[np.uint64], positions: Ints) -> Tensor:
         seeds_on, positions_on = self.on(seeds.view(np.int64)), self.on(positions)
         tokens = torch.empty(len(rows), dtype=torch.int64, device=self.device)
         for part in self._chunks(np.ones(len(rows), dtype=np.bool_), _NOISE):
@@ -149,11 +150,11 @@ class TargetLaws:
             tokens[on] = noise.add_(self._scaled(self._logits.rows(rows[part]).double(), self.on(rows[part]))).argmax(-1)
         return tokens
 
-    def _own_on_host(self, rows: Ints, seeds: NDArray[np.uint64], positions: Ints) -> Ints:
+    def _own_on_host(self, rows: Ints, seeds: NDArray[np.uint64], positions: Ints) -> Tensor:
         """A row at a time, in the cache: between two depths of a walk torch's operations take longer to be called than to be done."""
         own, scaled = np.empty(len(rows), dtype=np.int64), np.empty(self.vocab_size)
         if not len(rows):
-            return own
+            return torch.from_numpy(own)
         x, highest, temperature = self._logits.rows(rows).numpy(), self._highest.numpy()[rows, 0], self._temperature.numpy()[rows, 0]
         for place, (seed, position) in enumerate(zip(seeds.tolist(), positions.tolist(), strict=True)):
             noise = host_gumbel(seed, position, self.vocab_size)
@@ -161,7 +162,7 @@ class TargetLaws:
             scaled /= temperature[place]
             noise += scaled
             own[place] = noise.argmax()
-        return own
+        return torch.from_numpy(own)
 
     def _own_of_cut(self, rows: Ints, seeds: NDArray[np.uint64], positions: Ints) -> Tensor:
         """As `own_tokens`, of laws that keep few tokens."""

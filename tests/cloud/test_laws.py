@@ -225,6 +225,15 @@ def test_own_tokens_are_the_cores(device, small_chunks):
     assert np.array_equal(laws.own_tokens(rows, seeds, positions).cpu().numpy(), expected)
 
 
+def test_a_processor_finds_the_own_tokens_that_a_device_finds(small_chunks):
+    """A GPU's way, which runs on a processor too."""
+    laws, _ = laws_of_all_kinds("cpu")
+    rng = np.random.default_rng(4)
+    rows, positions = rng.choice(np.flatnonzero(laws._is_whole), 500), rng.integers(0, 5000, 500)
+    seeds = rng.integers(0, 1 << 64, 500, dtype=np.uint64)
+    assert laws._own_on_host(rows, seeds, positions).equal(laws._own_on_device(rows, seeds, positions))
+
+
 def test_own_tokens_of_many_positions_are_a_sample_of_the_law():
     laws, probs = laws_of_all_kinds("cpu")
     positions = np.arange(20_000)
