@@ -32,8 +32,8 @@ VERIFIERS_MS = (0.0, 30.0)
 LEAST = {("near", 30.0): 2.5, ("regional", 30.0): 1.5, ("far", 30.0): 1.2}  # at temperature 0.7; elsewhere LEAST_ANYWHERE
 LEAST_ANYWHERE = 0.97
 _FEW = 6
-# A token, of a user who pays by the byte: requests add two or three, and stop and wait sends 500 times 27.
-FRUGAL_BYTES = 22.0
+# A token, of a user who pays by the byte: requests and a first text's learning add some, and stop and wait sends 500 times 27.
+FRUGAL_BYTES = 20.0
 
 
 class _System(Protocol):
