@@ -25,7 +25,6 @@ _ROUNDS_OF_REPLAY, _AS_LATE = 3, 0.1  # how late trees are depends on what a ste
 _PATIENCE, _SLACK_S = 2.0, 0.02  # a tree that is waited for may take so much longer than the last few
 # Of a draft beside a step that wants the same cores: what it may take alone. It has to be tried to be known.
 _UNTRIED = 0.75
-BESIDES = 40  # bytes that HTTP/2 sends for each message, its acknowledgements included
 _LONGEST_WAIT_S = 2.0  # a link that was away for long says little of how long a tree takes, and one that is lost is waited for in vain
 
 
@@ -97,7 +96,7 @@ class Forecaster:
         self.step_at_rest, self.cycle_at_rest = Recent(15), Recent(15)
         # A tree that goes on with the last takes little. One is missed after the text has left the last, and it is drafted whole.
         self.draft, self.round_trip = CostByWay(_UNTRIED, not_awaited=upper), Recent()
-        self.num_bytes = CostBySize()  # of a tree's frame
+        self.num_bytes = CostBySize()  # of a tree's message
         self._drafted_per_step: dict[int, float] = {}  # of each size, in *stream*, by the last replay: it changes little to the next
         self._kept = {mode: _Kept() for mode in ("off", "wait", "stream")}
 
@@ -177,6 +176,6 @@ class Forecaster:
         self, plan: TreePlan, tokens_per_step: float, cycle_s: float, step_s: float, draft_s: float, trees_per_step: float
     ) -> Forecast:
         device, num_tokens = self._device, max(tokens_per_step * self.kept(plan.mode), 1e-9)
-        num_bytes = trees_per_step * (self.num_bytes.at(plan.num_nodes) + BESIDES) if self.num_bytes and trees_per_step else 0.0
+        num_bytes = trees_per_step * self.num_bytes.at(plan.num_nodes) if self.num_bytes and trees_per_step else 0.0
         joules = draft_s * device.draft_w + cycle_s * device.idle_w + num_bytes * device.byte_j
         return Forecast(plan, num_tokens / cycle_s, num_tokens, step_s / num_tokens, joules / num_tokens, num_bytes / num_tokens)

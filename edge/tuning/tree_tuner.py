@@ -18,7 +18,7 @@ import math
 from dataclasses import replace
 from functools import partial
 
-from edge.tuning.forecasting import BESIDES, SIZES, DeviceProfile, Forecast, Forecaster, Objective
+from edge.tuning.forecasting import SIZES, DeviceProfile, Forecast, Forecaster, Objective
 from edge.tuning.foretold import Foretold
 from edge.tuning.plan import DEEPEST, OFF, TreePlan
 
@@ -39,6 +39,7 @@ _CHOSEN_EVERY, _KNOWS_LITTLE = 8, 8  # decisions from one choice to the next, on
 _CHOSEN_AT_LEAST_EVERY = 12  # where the edge is never idle
 _ANOTHER_LINK = 0.3  # change of the round trip that calls for a choice at once
 _JUDGED_EVERY = 8  # decisions
+_BESIDES = 40  # bytes that HTTP/2 sends for each message, its acknowledgements included
 _BALANCED_OVER = 384  # tokens in which bytes that were sent beyond what may be are saved again, or those that were saved are spent
 _UNKNOWN = 4  # drafts, of which half tell nothing
 _PACE_FADES = 0.9  # from one decision to the next
@@ -132,8 +133,9 @@ class TreeTuner:
 
     def sent(self, num_nodes: int, num_bytes: int) -> None:
         """A tree went up in a frame of so many bytes."""
+        num_bytes += _BESIDES
         self._known.num_bytes.add(num_nodes, num_bytes)
-        self._saved_bytes -= num_bytes + BESIDES
+        self._saved_bytes -= num_bytes
 
     def came_back(self, round_trip_s: float) -> None:
         self._known.round_trip.add(max(round_trip_s, 0.0))
@@ -152,7 +154,8 @@ class TreeTuner:
         else:
             self._known.step.add(num_nodes, verify_s, is_awaited=self._is_awaited)
         self._since_probe += num_tokens
-        self._saved_bytes = min(self._saved_bytes + num_tokens * self._max_bytes_up, _BALANCED_OVER * self._max_bytes_up)
+        if num_tokens:  # zero times no bound is no number
+            self._saved_bytes = min(self._saved_bytes + num_tokens * self._max_bytes_up, _BALANCED_OVER * self._max_bytes_up)
         if since_last_s == 0.0:
             self._known.text.begin()
             if not self._is_hopeless:
@@ -172,7 +175,7 @@ class TreeTuner:
             self.reconsider()
 
     def reconsider(self) -> None:
-        """For a moment at which nothing waits for the edge: chooses a plan, where it is time to. Takes a millisecond or two then."""
+        """For a moment at which nothing waits for the edge: chooses a plan, where it is time to. Takes two or three milliseconds then."""
         if self._fixed is not None:
             return
         if is_another_link := self._is_another_link():

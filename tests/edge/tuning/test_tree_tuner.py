@@ -212,6 +212,13 @@ def test_what_went_up_beyond_the_bound_is_saved_again(round_trip_s, most):
     assert 0.6 * most * 4 * NUM_TOKENS < bounded.num_bytes_up < most * 4 * NUM_TOKENS
 
 
+def test_a_decision_of_no_tokens_leaves_every_plan_to_choose_from():
+    tuner, _ = learnt()
+    before = len(tuner.forecasts())
+    tuner.decided(0, 0, 0.03, 0.03)
+    assert len(tuner.forecasts()) == before > 1
+
+
 def test_energy_drafts_less_the_dearer_drafting_is():
     chosen = [
         learnt(objective=Objective.ENERGY, device=DeviceProfile(draft_w=draft_w, idle_w=1.0))[0].current.num_nodes
