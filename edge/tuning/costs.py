@@ -54,6 +54,9 @@ class CostBySize:
         kind = max(size.bit_length(), _ALIKE) if size else 0
         self._last_added[kind] = self._num_added
         self._measured.setdefault(kind, deque(maxlen=_PER_SIZE)).append((size, seconds))
+        self._sum_up()
+
+    def _sum_up(self) -> None:
         for bits in [bits for bits, last in self._last_added.items() if last <= self._num_added - _LONG_AGO]:
             del self._measured[bits], self._last_added[bits]
         alike = [self._measured[bits] for bits in sorted(self._measured)]
@@ -62,8 +65,18 @@ class CostBySize:
         self._seconds = _never_falling(summed_up, [len(own) for own in alike])
 
     def age(self) -> None:
-        """As much time has gone by as between two measurements, without one."""
+        """As much time has gone by as between two measurements, without one. Nothing is forgotten before the next, or `forget`."""
         self._num_added += 1
+
+    def forget(self) -> None:
+        """What was measured long ago, all of it perhaps."""
+        if any(last <= self._num_added - _LONG_AGO for last in self._last_added.values()):
+            self._sum_up()
+
+    @property
+    def is_little_known(self) -> bool:
+        """So few measurements, of all sizes, that one of them may be what is believed."""
+        return sum(map(len, self._measured.values())) <= _FEW
 
     @property
     def span(self) -> tuple[int, int]:
@@ -86,7 +99,8 @@ class CostBySize:
 class CostByWay:
     """The same cost where trees are waited for and where they are not: one's own measurements, and beyond the sizes that they span the
     other's, in proportion. Where edge and verifier share cores, only who waits leaves all of them to the other. As long as nothing was
-    waited for, it is taken to cost `untried` of what it costs else.
+    waited for, it is taken to cost `untried` of what it costs else; and whichever way little is known of to cost no more than the other,
+    since a hiccup at its first try would be the end of it. A way that was not gone for long is forgotten.
     """
 
     def __init__(self, untried: float = 1.0, not_awaited: Callable[[Sequence[float]], float] = typical) -> None:
@@ -98,6 +112,9 @@ class CostByWay:
 
     def add(self, size: int, seconds: float, *, is_awaited: bool) -> None:
         self._of(is_awaited=is_awaited).add(size, seconds)
+        other = self._of(is_awaited=not is_awaited)
+        other.age()
+        other.forget()
 
     def age(self) -> None:
         """See `CostBySize.age`."""
@@ -114,7 +131,10 @@ class CostByWay:
         least, most = own.span
         nearest = min(max(size, least), most)
         of_nearest = other.at(nearest)
-        return own.at(nearest) * (other.at(size) / of_nearest if of_nearest else 1.0)
+        if not of_nearest:
+            return own.at(nearest)
+        in_proportion = own.at(nearest) * other.at(size) / of_nearest
+        return min(in_proportion, other.at(size)) if own.is_little_known else in_proportion
 
     def _of(self, *, is_awaited: bool) -> CostBySize:
         return self._awaited if is_awaited else self._not_awaited

@@ -23,7 +23,7 @@ from edge.tuning.foretold import Foretold
 from edge.tuning.plan import DEEPEST, OFF, TreePlan
 
 _FIRST = TreePlan(8, 8, 0.0)
-_MARGIN = 1.02  # another way must promise so much more than the one in use
+_MARGIN = 1.04  # another way must promise so much more than the one in use: what is promised wavers by as much
 _WORTH_DRAFTING, _UNWORTHY_FOR = 1.02, 3  # less than this over off for so many choices, and the edge had better rest
 _LEAVE_OFF = 1.05  # off is sticky: what the others promise there was not tried
 _PROBE_EVERY, _PROBE_AT_LEAST_EVERY = 32, 256  # tokens between two probes while off

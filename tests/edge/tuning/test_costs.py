@@ -144,3 +144,25 @@ def test_what_costs_nothing_in_one_way_says_nothing_of_the_other():
     costs.add(4, 0.0, is_awaited=False)
     costs.add(4, 1.0, is_awaited=True)
     assert costs.at(16, is_awaited=True) == 1.0
+
+
+def test_a_hiccup_at_the_first_try_of_a_way_is_not_the_end_of_it():
+    costs = CostByWay()
+    for _ in range(5):
+        costs.add(8, 6.0, is_awaited=False)
+    costs.add(8, 15.0, is_awaited=True)
+    assert costs.at(8, is_awaited=True) == 6.0  # so that it is tried again
+    for _ in range(2):
+        costs.add(8, 15.0, is_awaited=True)
+    assert costs.at(8, is_awaited=True) == 15.0  # it was none
+
+
+def test_a_way_not_gone_for_long_is_forgotten():
+    costs = CostByWay(untried=0.5)
+    for _ in range(3):
+        costs.add(8, 15.0, is_awaited=True)
+    for _ in range(199):
+        costs.add(8, 6.0, is_awaited=False)
+    assert costs.at(8, is_awaited=True) == 15.0
+    costs.add(8, 6.0, is_awaited=False)
+    assert costs.at(8, is_awaited=True) == 3.0
